@@ -1,0 +1,411 @@
+"""The decision: `Question` in, allowed and code out.
+
+`judge` is the whole of "How a decision is made", steps 4 to 6, on compiled parts; `Asker` turns a `Request` into a `Question` and settles
+steps 1 to 3. What a failed condition does stands in one place: a grant or an allow is asked whether its condition is *true*, a deny whether
+its condition is *false*; whatever is neither therefore neither allows nor spares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from engine.decision import Decision
+from engine.errors import RequestError
+from engine.facts import IMPLICIT_TENANT, FactSource, TenantFact
+from engine.model import SYSTEM, Attribute, TypeInfo
+from engine.program import Asker as AskerKind
+from engine.program import Plan, Program, Tested
+from engine.request import HttpRequest, Properties, Request
+from engine.routes import Match, path_segments
+from engine.space import Space, Standing, Target, Thing
+from engine.spelling import nearest
+from engine.values import Value, WrongTypeError, convert, split_reference
+
+Fields = Mapping[str, Value]
+NO_FIELDS: dict[str, Value] = {}
+
+
+class Question(NamedTuple):
+    """A request resolved: who stands how, to what, for which action, with what sent, when."""
+
+    plan: Plan
+    standing: Standing
+    target: Target
+    context: dict[str, Value]
+    action: dict[str, Value]
+    now: int
+
+
+def judge(question: Question) -> Decision:
+    """Decide on a target that is there, for whoever asks."""
+    plan, s, t, x, a, n = question
+    if not s.inside and s.is_outside(t):
+        return _judge_outsider(question)
+    for _, is_false in plan.denies:
+        if is_false is None or not is_false(s, t, x, a, n):
+            return Decision(False, "rule", question)
+    if plan.has_more_denies and _is_denied_by_name(question):
+        return Decision(False, "rule", question)
+    held = s.held
+    for place in t.places:
+        roles = held.get(place)
+        if roles is not None:
+            gives = roles[plan]
+            if gives is True:
+                return Decision(True, "role", question)
+            if gives is not None:
+                for is_true in gives:
+                    if is_true(s, t, x, a, n):
+                        return Decision(True, "role", question)
+    if (s.linked or s.system is not None) and _is_given_from_outside(question):
+        return Decision(True, "role", question)
+    if s.anyone:
+        for _, test in plan.anyone_allows:
+            if test is None or test(s, t, x, a, n):
+                return Decision(True, "rule", question)
+    if plan.public_allows and _applies(plan.public_allows, question):
+        return Decision(True, "rule", question)
+    if plan.has_more_allows and s.inside and _is_allowed_by_name(question):
+        return Decision(True, "rule", question)
+    return Decision(False, "default", question)
+
+
+def _judge_outsider(question: Question) -> Decision:
+    """To those outside only what is public shows: without a public allow even a deny rule does not."""
+    if not _applies(question.plan.public_allows, question):
+        return Decision(False, "boundary", question)
+    if is_denied(question):
+        return Decision(False, "rule", question)
+    return Decision(True, "rule", question)
+
+
+def is_denied(question: Question) -> bool:
+    """Say whether any deny rule applies: one whose condition is not false."""
+    plan, s, t, x, a, n = question
+    for _, is_false in plan.denies:
+        if is_false is None or not is_false(s, t, x, a, n):
+            return True
+    return plan.has_more_denies and _is_denied_by_name(question)
+
+
+def _is_denied_by_name(question: Question) -> bool:
+    """Deny rules that name groups or roles. A role counts however it is held."""
+    plan, s, t, x, a, n = question
+    for rule, is_false in plan.group_denies:
+        if any(name in s.groups and is_platform_group(s, name) for name in rule.who.groups) and (is_false is None or not is_false(s, t, x, a, n)):
+            return True
+    for rule, is_false in plan.role_denies:
+        if holds_any(question, rule.who.roles, wide=True) and (is_false is None or not is_false(s, t, x, a, n)):
+            return True
+    return False
+
+
+def _is_given_from_outside(question: Question) -> bool:
+    """Roles over links, where they are held, and system roles: exactly what they `can`."""
+    plan, s, t, x, a, n = question
+    sets = [s.linked[place] for place in t.places if place in s.linked]
+    if s.system is not None:
+        sets.append(s.system)
+    for roles in sets:
+        gives = roles[plan]
+        if gives is True or (gives is not None and any(is_true(s, t, x, a, n) for is_true in gives)):
+            return True
+    return False
+
+
+def _is_allowed_by_name(question: Question) -> bool:
+    """Allow rules that name groups or roles, for one who is inside; a role over a link or on the system is not meant."""
+    plan, s, t, x, a, n = question
+    for rule, is_true in plan.group_allows:
+        if any(name in s.counts_in and is_platform_group(s, name) for name in rule.who.groups) and (is_true is None or is_true(s, t, x, a, n)):
+            return True
+    for rule, is_true in plan.role_allows:
+        if holds_any(question, rule.who.roles, wide=False) and (is_true is None or is_true(s, t, x, a, n)):
+            return True
+    return False
+
+
+def _applies(rules: tuple[Tested, ...], question: Question) -> bool:
+    _, s, t, x, a, n = question
+    return any(is_true is None or is_true(s, t, x, a, n) for _, is_true in rules)
+
+
+def holds_any(question: Question, roles: frozenset[str], *, wide: bool) -> bool:
+    """Say whether one of these roles is held on the target or above."""
+    s, places = question.standing, question.target.places
+    return any(s.holds(role, places, False, wide) for role in roles)
+
+
+def is_platform_group(standing: Standing, name: str) -> bool:
+    """Say whether a group is of the platform: one that a tenant makes under the same name is never meant."""
+    group = standing.space.facts.group(name)
+    return group is not None and group.tenant is None
+
+
+class Questioner:
+    """Turns requests into questions, for one program and one state of the facts. `spaces` are the tenants seen so far."""
+
+    def __init__(self, program: Program, facts: FactSource) -> None:
+        self.program = program
+        self.model = program.model
+        self.facts = facts
+        self.spaces: dict[str | None, Space] = {}
+
+    # --- whole questions --------------------------------------------------------------------------------------------------------------
+
+    def decide(self, request: Request, now: int, bindings: tuple[tuple[str, str], ...] = ()) -> Decision:
+        """Decide a request: an error for what is malformed, a deny for what is not there, else what the policy says.
+
+        Args:
+            now: the instant, in nanoseconds since 1970.
+            bindings: (type, id) bound by a route, each of which must be the decided resource or lie on its chain.
+        """
+        found = self.question(request, now, bindings)
+        return found if isinstance(found, Decision) else judge(found)
+
+    def decide_route(self, request: HttpRequest, now: int) -> Decision:
+        """Decide an HTTP request by the policy's routes."""
+        segments = path_segments(request.path)
+        if segments is None:
+            return Decision(False, "bad_path", None)
+        match = self.program.routes.find(request.method, segments)
+        if match is None:
+            return Decision(False, "no_route", None)
+        if match.route.open_to is not None:
+            return self.decide_open(match, request)
+        asked, rest = self.routed(match, request)
+        return self.decide(asked, now, rest)
+
+    def decide_open(self, match: Match, request: HttpRequest) -> Decision:
+        """A route that is `public`, or `authenticated`: for any principal that is not suspended or deleted."""
+        kind, identity = self.subject(request.subject)
+        if match.route.open_to == "public":
+            return Decision(True, "rule", None)
+        if identity is None:
+            return Decision(False, "default", None)
+        fact = self.facts.principal(kind, identity)
+        if fact is not None and fact.status != "active":
+            return Decision(False, "principal_inactive", None)
+        return Decision(True, "rule", None)
+
+    def routed(self, match: Match, request: HttpRequest) -> tuple[Request, tuple[tuple[str, str], ...]]:
+        """The request that a route makes of a method and a path, and the bindings to check beside it."""
+        route, bound = match.route, dict(match.bindings)
+        action = self.model.actions[route.action or ""]
+        info = self.model.types[action.type]
+        tenant = bound.get(self.model.tenant)
+        properties: dict[str, object] = {} if tenant is None else {"tenant": tenant}
+        others = tuple((kind, identity) for kind, identity in match.bindings if kind != self.model.tenant)
+        resource, checked = "", others
+        if route.parent is not None:
+            properties["new"] = True
+            resource = f"{action.type}:new"
+            if route.parent != self.model.tenant:
+                properties["parent"] = f"{route.parent}:{bound[route.parent]}"
+        elif info.kind == "system":
+            resource = f"{SYSTEM}:{SYSTEM}"
+        elif info.kind == "tenant":
+            said = self.text(request.subject_properties, "tenant", "subject")
+            named = tenant or request.tenant or said or request.token_tenant
+            resource = f"{info.name}:{named or IMPLICIT_TENANT}"
+        else:
+            resource = f"{info.name}:{bound[info.name]}"
+            checked = tuple(pair for pair in others if pair[0] != info.name)
+            parent = self.parent_binding(match, info) if action.new or info.external else None
+            if parent is not None:
+                properties["parent"] = parent
+        return (
+            Request(
+                tenant=request.tenant, subject=request.subject, action=action.code, resource=resource, context=request.context,
+                subject_properties=request.subject_properties, resource_properties=properties, token_tenant=request.token_tenant,
+            ),  # fmt: skip
+            checked,
+        )
+
+    def parent_binding(self, match: Match, info: TypeInfo) -> str | None:
+        """Without `in` the parent is the last binding before the resource's own of a type that it may lie in."""
+        found = None
+        for kind, identity in match.bindings:
+            if kind == info.name:
+                break
+            if kind in info.parents:
+                found = f"{kind}:{identity}"
+        return found
+
+    def question(self, request: Request, now: int, bindings: tuple[tuple[str, str], ...] = ()) -> Question | Decision:
+        """Resolve a request: steps 1 to 3. A `Decision` is a deny for what is not there."""
+        asker, identity = self.subject(request.subject)
+        kind, resource_id = self.reference(request.resource, "resource")
+        plan = self.program.plans[asker][kind][self.action_of(request)]
+        voices = self.voices(request)
+        if not voices and request.token_tenant is not None and self.model.has_tenant:
+            voices = {request.token_tenant}
+        if not voices and self.model.has_tenant and kind != SYSTEM:
+            raise RequestError("tenant_required", "no tenant is named: give `tenant`")
+        context = self.sent(self.model.context, request.context, "context")
+        fields = self.sent(plan.action.fields, request.action_properties, "action.properties")
+        tenant = self.tenant(next(iter(voices)) if len(voices) == 1 else None)
+        space = self.space(tenant)
+        is_foreign = self.model.has_tenant and request.token_tenant is not None and request.token_tenant not in voices
+        standing = self.standing(space, asker, identity, request.subject_properties, now, is_foreign=is_foreign)
+        target = self.target(space, plan, resource_id, request.resource_properties)
+        question = Question(plan, standing, target, context, fields, now)
+        if len(voices) > 1:
+            return Decision(False, "boundary", question)
+        if (tenant is None and voices and self.model.has_tenant) or (tenant is not None and tenant.status != "active"):
+            return Decision(False, "tenant_inactive", question)
+        if standing.is_inactive:
+            return Decision(False, "principal_inactive", question)
+        if target.problem is not None:
+            hidden = target.problem == "boundary" or standing.is_outside(target)
+            return Decision(False, "boundary" if hidden else target.problem, question)
+        if any(f"{bound}:{bound_id}" not in {thing.ref for thing in target.chain} for bound, bound_id in bindings):
+            return Decision(False, "boundary", question)
+        return question
+
+    # --- the parts of a question ------------------------------------------------------------------------------------------------------
+
+    def subject(self, written: str) -> tuple[AskerKind, str | None]:
+        """The type and id of who asks; anonymous has no id."""
+        if written in ("anonymous", "anonymous:anonymous"):
+            return "anonymous", None
+        kind, identity = self.reference(written, "subject")
+        if kind not in ("user", "service"):
+            raise RequestError("unknown_type", f"a `{kind}` is no subject: a user, a service or anonymous is")
+        return ("user" if kind == "user" else "service"), identity
+
+    def reference(self, written: str, what: str) -> tuple[str, str]:
+        """Split `"type:id"`, with the type's own name where the policy has others for it."""
+        try:
+            kind, identity = split_reference(written)
+        except (WrongTypeError, AttributeError) as error:
+            raise RequestError("bad_request", f'the {what} is written "type:id"') from error
+        return self.type_named(kind), identity
+
+    def type_named(self, written: str) -> str:
+        kind = self.program.aliases.get(written, written)
+        if kind == "tenant" and self.model.has_tenant:
+            kind = self.model.tenant
+        if kind not in self.model.types:
+            fix = nearest(written, self.model.types)
+            raise RequestError("unknown_type", f"the policy has no type `{written}`" + (f"; did you mean `{fix}`?" if fix else ""))
+        return kind
+
+    def action_of(self, request: Request) -> str:
+        if not isinstance(request.action, str) or not request.action:
+            raise RequestError("bad_request", "no action is named")
+        return request.action
+
+    def voices(self, request: Request) -> set[str]:
+        """All that the request itself says of the tenant; empty under a policy without one."""
+        named = [
+            request.tenant,
+            self.text(request.subject_properties, "tenant", "subject"),
+            self.text(request.resource_properties, "tenant", "resource"),
+        ]
+        return {name for name in named if name is not None} if self.model.has_tenant else set()
+
+    def text(self, properties: Properties, name: str, what: str) -> str | None:
+        value = properties.get(name)
+        if value is not None and not isinstance(value, str):
+            raise RequestError("wrong_type", f"{what}.properties.{name}: expected a string")
+        return value
+
+    def tenant(self, name: str | None) -> TenantFact | None:
+        if not self.model.has_tenant:
+            return _THE_TENANT
+        return self.facts.tenant(name) if name is not None else None
+
+    def space(self, tenant: TenantFact | None) -> Space:
+        key = tenant.id if tenant is not None else None
+        found = self.spaces.get(key)
+        if found is None:
+            found = self.spaces[key] = Space(self.program, self.facts, tenant)
+        return found
+
+    def sent(self, declared: Mapping[str, Attribute], given: Properties, what: str, *, only_sent: bool = False) -> dict[str, Value]:
+        """Convert what the request says of declared names; null is "not sent", what is not declared is ignored.
+
+        Raises:
+            RequestError: a declared value is of the wrong type.
+        """
+        if not given:
+            return NO_FIELDS
+        found: dict[str, Value] = {}
+        for name, raw in given.items():
+            attribute = declared.get(name)
+            if attribute is None or raw is None or (only_sent and not attribute.sent):
+                continue
+            try:
+                found[name] = convert(attribute.type, raw, self.program.aliases)
+            except WrongTypeError as error:
+                raise RequestError("wrong_type", f"{what}.{name}: {error}") from error
+        return found
+
+    def standing(
+        self, space: Space, asker: AskerKind, identity: str | None, properties: Properties, now: int, *, is_foreign: bool
+    ) -> Standing:
+        claims = self.claims(properties)
+        if is_foreign or claims:
+            standing = space.make_standing(asker, identity, now, claims=claims, is_foreign=is_foreign)
+        else:
+            standing = space.standing(asker, identity, now)
+        if identity is None or not properties:
+            return standing
+        declared = self.model.types[asker].attributes
+        sent = self.sent(declared, properties, "subject.properties", only_sent=standing.is_stored)
+        if sent:
+            standing = standing.copy()
+            standing.attributes = {**standing.attributes, **sent}
+        return standing
+
+    def claims(self, properties: Properties) -> tuple[str, ...]:
+        """The claimable roles among those that are claimed, by full name."""
+        named = properties.get("roles")
+        if named is None:
+            return ()
+        if not isinstance(named, list | tuple) or not all(isinstance(name, str) for name in named):
+            raise RequestError("wrong_type", "subject.properties.roles: expected a list of strings")
+        known = self.program.claimable
+        return tuple(sorted({known[name] for name in named if name in known}))
+
+    def target(self, space: Space, plan: Plan, identity: str, properties: Properties) -> Target:
+        """The resource that is asked about: stored, new or external."""
+        info = self.model.types[plan.action.type]
+        parent = self.parent(properties)
+        new = properties.get("new")
+        if new is not None and not isinstance(new, bool):
+            raise RequestError("wrong_type", "resource.properties.new: expected true or false")
+        if plan.action.new and not info.external:
+            return self.new_target(space, info, identity, parent, properties, has_id=new is not True)
+        if info.external:
+            sent = self.sent(info.attributes, properties, "resource.properties")
+            return space.chain(Thing(f"{info.name}:{identity}", identity, info.name, sent), info, parent)
+        target = space.target(info.name, identity)
+        sent = self.sent(info.attributes, properties, "resource.properties", only_sent=True) if properties else NO_FIELDS
+        if target.problem is None and parent is not None and parent != target.parent.ref:
+            return Target(space, target.chain, "boundary")
+        return target.with_attributes(sent) if sent else target
+
+    def new_target(
+        self, space: Space, info: TypeInfo, identity: str, parent: str | None, properties: Properties, *, has_id: bool
+    ) -> Target:
+        """What an action marked `new` is asked of. A row, a deleted one too, is not new: names do not come back to life."""
+        row = space.facts.resource(space.tenant_id, info.name, identity) if has_id else None
+        sent = self.sent(info.attributes, properties, "resource.properties", only_sent=row is not None)
+        if row is not None:
+            return Target(space, space.target(info.name, identity).chain, "exists")
+        own = Thing(f"{info.name}:{identity}", identity, info.name, sent) if has_id else Thing(None, None, info.name, sent)
+        return space.chain(own, info, parent, is_new=True)
+
+    def parent(self, properties: Properties) -> str | None:
+        """The parent that a request names; the implicit or the active tenant may be called `tenant` too."""
+        written = self.text(properties, "parent", "resource")
+        if written is None:
+            return None
+        kind, identity = self.reference(written, "parent")
+        return f"{kind}:{identity}"
+
+
+_THE_TENANT = TenantFact(IMPLICIT_TENANT, "active")

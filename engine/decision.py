@@ -1,0 +1,122 @@
+"""Answers: allowed or not, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from engine.values import Value
+
+if TYPE_CHECKING:
+    from engine.authorizer import Question
+
+#: Codes of decisions. The first two are given by the policy; the rest deny for what is not there, or for want of anything that allows.
+CODES = (
+    "role", "rule", "default", "boundary", "tenant_inactive", "principal_inactive", "unknown_resource", "exists", "broken_chain",
+    "bad_path", "no_route", "stale",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Obligation:
+    """What the winning side asks of whoever enforces the decision: one entry of a rule's `with`."""
+
+    rule: str
+    name: str
+    value: Value
+
+    def as_json(self) -> dict[str, Any]:
+        """The form of the AuthZEN obligations profile."""
+        return {"id": f"{self.rule}.{self.name}", "type": self.name, "properties": {"value": self.value}}
+
+
+@dataclass(frozen=True, slots=True)
+class Reasons:
+    """What a decision rests on."""
+
+    by: str | None = None
+    at: str | None = None
+    because: str | None = None
+    obligations: tuple[Obligation, ...] = ()
+    failed: tuple[str, ...] = ()
+
+
+NO_REASONS = Reasons()
+
+
+class Decision:
+    """The answer to one question.
+
+    Its reasons are worked out when they are first read, from the very facts that it was made on: most callers want the answer alone.
+
+    Attributes:
+        allowed: the answer.
+        code: `role`, `rule`, `default`, `boundary` …; all of them in `CODES`.
+        by: the name of the rule, or `TYPE.NAME on TYPE:ID` of the role, that determined.
+        at: where that stands in the policy, `file:line`.
+        because: the rule's own words.
+        obligations: of all rules that apply on the winning side.
+        failed: names of the rules and roles whose condition failed, where it could have mattered.
+        policy: digest of the policy. revision: of the facts.
+    """
+
+    __slots__ = ("_reasons", "allowed", "code", "question")
+
+    def __init__(self, allowed: bool, code: str, question: Question | None) -> None:
+        self.allowed = allowed
+        self.code = code
+        self.question = question
+        self._reasons: Reasons | None = None
+
+    @property
+    def reasons(self) -> Reasons:
+        if self._reasons is None:
+            if self.question is None:
+                self._reasons = NO_REASONS
+            else:
+                from engine.reasons import reasons_for  # noqa: PLC0415  # reasons need decisions' parts, and not the other way round
+
+                self._reasons = reasons_for(self)
+        return self._reasons
+
+    @property
+    def by(self) -> str | None:
+        return self.reasons.by
+
+    @property
+    def at(self) -> str | None:
+        return self.reasons.at
+
+    @property
+    def because(self) -> str | None:
+        return self.reasons.because
+
+    @property
+    def obligations(self) -> tuple[Obligation, ...]:
+        return self.reasons.obligations
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        return self.reasons.failed
+
+    def as_json(self, extra: Mapping[str, Any]) -> dict[str, Any]:
+        """The body of an answer of `POST /check`; `extra` adds what the service knows: revision, policy, id."""
+        reasons = self.reasons
+        return {
+            "decision": self.allowed,
+            "context": {
+                "code": self.code,
+                "by": reasons.by,
+                "at": reasons.at,
+                "because": reasons.because,
+                "obligations": [obligation.as_json() for obligation in reasons.obligations],
+                **extra,
+            },
+        }
+
+    def __bool__(self) -> bool:
+        return self.allowed
+
+    def __repr__(self) -> str:
+        return f"Decision({'allow' if self.allowed else 'deny'}, {self.code})"
