@@ -7,7 +7,7 @@ its condition is *false*; whatever is neither therefore neither allows nor spare
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from engine.decision import Decision
@@ -151,6 +151,8 @@ class Questioner:
         self.model = program.model
         self.facts = facts
         self.spaces: dict[str | None, Space] = {}
+        #: Told of every question that the policy itself decides; coverage listens here.
+        self.observer: Callable[[Question], None] | None = None
 
     # --- whole questions --------------------------------------------------------------------------------------------------------------
 
@@ -162,7 +164,11 @@ class Questioner:
             bindings: (type, id) bound by a route, each of which must be the decided resource or lie on its chain.
         """
         found = self.question(request, now, bindings)
-        return found if isinstance(found, Decision) else judge(found)
+        if isinstance(found, Decision):
+            return found
+        if self.observer is not None:
+            self.observer(found)
+        return judge(found)
 
     def decide_route(self, request: HttpRequest, now: int) -> Decision:
         """Decide an HTTP request by the policy's routes."""

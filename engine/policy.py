@@ -165,11 +165,16 @@ class Facts:
         Raises:
             FactsError: they do not fit the policy; lists every problem.
         """
-        self.document = document
-        self.strict = strict
-        self.written = written
-        self.name = name
+        self.make: Callable[[Model], MemoryFacts] = lambda model: build(document, model, strict=strict, written=written, name=name)
         self.bind(policy)
+
+    @classmethod
+    def made(cls, make: Callable[[Model], MemoryFacts], policy: Policy) -> Facts:
+        """Hold facts that come from elsewhere: `make` gives them as a policy's types say."""
+        facts = cls.__new__(cls)
+        facts.make = make
+        facts.bind(policy)
+        return facts
 
     @classmethod
     def load(cls, path: str | Path, policy: Policy) -> Facts:
@@ -182,7 +187,7 @@ class Facts:
 
     def bind(self, policy: Policy) -> Questioner:
         """Read the facts as another policy's types say; what was derived for the one before is dropped."""
-        self.source: MemoryFacts = build(self.document, policy.model, strict=self.strict, written=self.written, name=self.name)
+        self.source = self.make(policy.model)
         self.program = policy.program
         self.questioner = Questioner(policy.program, self.source)
         return self.questioner
@@ -190,6 +195,3 @@ class Facts:
     @property
     def revision(self) -> str:
         return self.source.revision
-
-    def as_document(self) -> Mapping[str, Any]:
-        return self.document

@@ -1,0 +1,112 @@
+"""The command line: `bylaw lint | fmt | test | decide | dev | version`.
+
+Arguments and exit codes are here; what each command does is in `bylaw/commands/`, imported when it is called, so that `bylaw lint` loads
+neither a server nor a database. Exit codes: 0 clean or allow, 1 findings, failures or deny, 2 the command could not run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from engine.errors import BylawError
+
+DESCRIPTION = "Bylaw decides who may do what, in which tenant."
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of all commands."""
+    top = argparse.ArgumentParser(prog="bylaw", description=DESCRIPTION)
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add_lint(commands)
+    _add_fmt(commands)
+    _add_test(commands)
+    _add_decide(commands)
+    _add_dev(commands)
+    version = commands.add_parser("version", help="print the version")
+    _add_json(version)
+    return top
+
+
+Commands = argparse._SubParsersAction  # noqa: SLF001  # argparse has no public name for what `add_subparsers` returns
+
+
+def _add_json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="print JSON for machines")
+
+
+def _add_lint(commands: Commands[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("lint", help="check a policy: every error, warning and note")
+    command.add_argument("path", metavar="PATH", help="a directory of *.bylaw, or one file")
+    command.add_argument("--strict", action="store_true", help="warnings fail too")
+    command.add_argument("--concise", action="store_true", help="one line a finding, for editors")
+    command.add_argument("--notes", action="store_true", help="show notes too: every way over the wall")
+    _add_json(command)
+
+
+def _add_fmt(commands: Commands[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("fmt", help="lay a policy out in the one way")
+    command.add_argument("path", metavar="PATH")
+    how = command.add_mutually_exclusive_group()
+    how.add_argument("--check", action="store_true", help="change nothing; exit 1 where something would change")
+    how.add_argument("--diff", action="store_true", help="change nothing; show what would change")
+    _add_json(command)
+
+
+def _add_test(commands: Commands[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("test", help="run the tests of a policy")
+    command.add_argument("path", metavar="PATH")
+    command.add_argument("--coverage", action="store_true", help="name the rules and conditions that no test reached")
+    command.add_argument("--junit", metavar="F", help="write a JUnit report")
+    _add_json(command)
+
+
+def _add_decide(commands: Commands[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("decide", help="ask one question of a policy and a facts file", usage=(
+        "bylaw decide --policy PATH --facts FILE [--tenant T] [--context JSON] [--at TIME] [--explain] [--json]\n"
+        "                    (SUBJECT ACTION RESOURCE | --request FILE)"
+    ))  # fmt: skip
+    command.add_argument("--policy", required=True, metavar="PATH")
+    command.add_argument("--facts", required=True, metavar="FILE")
+    command.add_argument("--tenant", metavar="T", help="the active tenant")
+    command.add_argument("--context", metavar="JSON", help="what the request says of itself")
+    command.add_argument("--request", metavar="FILE", help="a body of POST /check in place of the three words; `-` reads it from standard input")
+    command.add_argument("--at", metavar="TIME", help="the instant, RFC 3339")
+    command.add_argument("--explain", action="store_true", help="show the whole reasoning")
+    command.add_argument("words", nargs="*", metavar="SUBJECT ACTION RESOURCE", help="like: user:ann read task:t1")
+    _add_json(command)
+
+
+def _add_dev(commands: Commands[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("dev", help="serve decisions from a policy and a facts file, to try it out")
+    command.add_argument("--policies", metavar="DIR", help="directory of *.bylaw (BYLAW_POLICIES)")
+    command.add_argument("--facts", metavar="FILE", required=True, help="facts to decide on")
+    command.add_argument("--http", metavar="HOST:PORT", help="where to listen (BYLAW_HTTP, 127.0.0.1:8180)")
+    _add_json(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code. A person never sees a traceback."""
+    args = parser().parse_args(arguments)
+    try:
+        return _run(args)
+    except BylawError as error:
+        from bylaw.output import fail  # noqa: PLC0415  # only needed here
+
+        return fail(error, as_json=args.json)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except OSError as error:
+        print(f"bylaw: {error.filename or ''}: {error.strerror}", file=sys.stderr)
+        return 2
+
+
+def _run(args: argparse.Namespace) -> int:
+    from importlib import import_module  # noqa: PLC0415  # each command is imported when it is called
+
+    code: int = import_module(f"bylaw.commands.{args.command}").run(args)
+    return code
