@@ -1,7 +1,8 @@
 """The command line: `bylaw lint | fmt | test | decide | dev | version`.
 
-Arguments and exit codes are here; what each command does is in `bylaw/commands/`, imported when it is called, so that `bylaw lint` loads
-neither a server nor a database. Exit codes: 0 clean or allow, 1 findings, failures or deny, 2 the command could not run.
+Arguments and exit codes are here; what each command does is in `bylaw/commands/`, imported when it is called, so that
+`bylaw lint` loads neither a server nor a database. Exit codes: 0 clean or allow, 1 findings, failures or deny, 2 the
+command could not run.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-Commands = argparse._SubParsersAction  # noqa: SLF001  # argparse has no public name for what `add_subparsers` returns
+Commands = argparse._SubParsersAction  # argparse has no public name for what `add_subparsers` returns
 
 
 def _add_json(command: argparse.ArgumentParser) -> None:
@@ -63,15 +64,23 @@ def _add_test(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _add_decide(commands: Commands[argparse.ArgumentParser]) -> None:
-    command = commands.add_parser("decide", help="ask one question of a policy and a facts file", usage=(
-        "bylaw decide --policy PATH --facts FILE [--tenant T] [--context JSON] [--at TIME] [--explain] [--json]\n"
-        "                    (SUBJECT ACTION RESOURCE | --request FILE)"
-    ))  # fmt: skip
+    command = commands.add_parser(
+        "decide",
+        help="ask one question of a policy and a facts file",
+        usage=(
+            "bylaw decide --policy PATH --facts FILE [--tenant T] [--context JSON] [--at TIME] [--explain] [--json]\n"
+            "                    (SUBJECT ACTION RESOURCE | --request FILE)"
+        ),
+    )
     command.add_argument("--policy", required=True, metavar="PATH")
     command.add_argument("--facts", required=True, metavar="FILE")
     command.add_argument("--tenant", metavar="T", help="the active tenant")
     command.add_argument("--context", metavar="JSON", help="what the request says of itself")
-    command.add_argument("--request", metavar="FILE", help="a body of POST /check in place of the three words; `-` reads it from standard input")
+    command.add_argument(
+        "--request",
+        metavar="FILE",
+        help="a body of POST /check in place of the three words; `-` reads it from standard input",
+    )
     command.add_argument("--at", metavar="TIME", help="the instant, RFC 3339")
     command.add_argument("--explain", action="store_true", help="show the whole reasoning")
     command.add_argument("words", nargs="*", metavar="SUBJECT ACTION RESOURCE", help="like: user:ann read task:t1")
@@ -92,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(args)
     except BylawError as error:
-        from bylaw.output import fail  # noqa: PLC0415  # only needed here
+        from bylaw.output import fail  # only needed here
 
         return fail(error, as_json=args.json)
     except BrokenPipeError:
@@ -106,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from importlib import import_module  # noqa: PLC0415  # each command is imported when it is called
+    from importlib import import_module  # each command is imported when it is called
 
     code: int = import_module(f"bylaw.commands.{args.command}").run(args)
     return code

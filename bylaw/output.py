@@ -30,7 +30,10 @@ def fail(error: BylawError, *, as_json: bool) -> int:
     """Print why a command could not run; return exit code 2."""
     found = errors(error.diagnostics)
     if as_json:
-        print(json.dumps({"error": error.code, "message": error.message, "diagnostics": [d.as_json() for d in found]}), file=sys.stderr)
+        print(
+            json.dumps({"error": error.code, "message": error.message, "diagnostics": [d.as_json() for d in found]}),
+            file=sys.stderr,
+        )
     elif found:
         print(render(found, colour=has_colour(sys.stderr)), file=sys.stderr)
     else:

@@ -1,8 +1,9 @@
 """The decision: `Question` in, allowed and code out.
 
-`judge` is the whole of "How a decision is made", steps 4 to 6, on compiled parts; `Asker` turns a `Request` into a `Question` and settles
-steps 1 to 3. What a failed condition does stands in one place: a grant or an allow is asked whether its condition is *true*, a deny whether
-its condition is *false*; whatever is neither therefore neither allows nor spares.
+`judge` is the whole of "How a decision is made", steps 4 to 6, on compiled parts; `Asker` turns a `Request` into a
+`Question` and settles steps 1 to 3. What a failed condition does stands in one place: a grant or an allow is asked
+whether its condition is *true*, a deny whether its condition is *false*; whatever is neither therefore neither allows
+nor spares.
 """
 
 from __future__ import annotations
@@ -93,7 +94,9 @@ def _is_denied_by_name(question: Question) -> bool:
     """Deny rules that name groups or roles. A role counts however it is held."""
     plan, s, t, x, a, n = question
     for rule, is_false in plan.group_denies:
-        if any(name in s.groups and is_platform_group(s, name) for name in rule.who.groups) and (is_false is None or not is_false(s, t, x, a, n)):
+        if any(name in s.groups and is_platform_group(s, name) for name in rule.who.groups) and (
+            is_false is None or not is_false(s, t, x, a, n)
+        ):
             return True
     for rule, is_false in plan.role_denies:
         if holds_any(question, rule.who.roles, wide=True) and (is_false is None or not is_false(s, t, x, a, n)):
@@ -115,10 +118,13 @@ def _is_given_from_outside(question: Question) -> bool:
 
 
 def _is_allowed_by_name(question: Question) -> bool:
-    """Allow rules that name groups or roles, for one who is inside; a role over a link or on the system is not meant."""
+    """Allow rules that name groups or roles, for one who is inside; a role over a link or on the system is not
+    meant."""
     plan, s, t, x, a, n = question
     for rule, is_true in plan.group_allows:
-        if any(name in s.counts_in and is_platform_group(s, name) for name in rule.who.groups) and (is_true is None or is_true(s, t, x, a, n)):
+        if any(name in s.counts_in and is_platform_group(s, name) for name in rule.who.groups) and (
+            is_true is None or is_true(s, t, x, a, n)
+        ):
             return True
     for rule, is_true in plan.role_allows:
         if holds_any(question, rule.who.roles, wide=False) and (is_true is None or is_true(s, t, x, a, n)):
@@ -144,7 +150,8 @@ def is_platform_group(standing: Standing, name: str) -> bool:
 
 
 class Questioner:
-    """Turns requests into questions, for one program and one state of the facts. `spaces` are the tenants seen so far."""
+    """Turns requests into questions, for one program and one state of the facts. `spaces` are the tenants seen so
+    far."""
 
     def __init__(self, program: Program, facts: FactSource) -> None:
         self.program = program
@@ -154,7 +161,7 @@ class Questioner:
         #: Told of every question that the policy itself decides; coverage listens here.
         self.observer: Callable[[Question], None] | None = None
 
-    # --- whole questions --------------------------------------------------------------------------------------------------------------
+    # --- whole questions ---------------------------------------------------------------------------
 
     def decide(self, request: Request, now: int, bindings: tuple[tuple[str, str], ...] = ()) -> Decision:
         """Decide a request: an error for what is malformed, a deny for what is not there, else what the policy says.
@@ -223,9 +230,15 @@ class Questioner:
                 properties["parent"] = parent
         return (
             Request(
-                tenant=request.tenant, subject=request.subject, action=action.code, resource=resource, context=request.context,
-                subject_properties=request.subject_properties, resource_properties=properties, token_tenant=request.token_tenant,
-            ),  # fmt: skip
+                tenant=request.tenant,
+                subject=request.subject,
+                action=action.code,
+                resource=resource,
+                context=request.context,
+                subject_properties=request.subject_properties,
+                resource_properties=properties,
+                token_tenant=request.token_tenant,
+            ),
             checked,
         )
 
@@ -270,7 +283,7 @@ class Questioner:
             return Decision(False, "boundary", question)
         return question
 
-    # --- the parts of a question ------------------------------------------------------------------------------------------------------
+    # --- the parts of a question -------------------------------------------------------------------
 
     def subject(self, written: str) -> tuple[AskerKind, str | None]:
         """The type and id of who asks; anonymous has no id."""
@@ -295,7 +308,9 @@ class Questioner:
             kind = self.model.tenant
         if kind not in self.model.types:
             fix = nearest(written, self.model.types)
-            raise RequestError("unknown_type", f"the policy has no type `{written}`" + (f"; did you mean `{fix}`?" if fix else ""))
+            raise RequestError(
+                "unknown_type", f"the policy has no type `{written}`" + (f"; did you mean `{fix}`?" if fix else "")
+            )
         return kind
 
     def action_of(self, request: Request) -> str:
@@ -330,7 +345,9 @@ class Questioner:
             found = self.spaces[key] = Space(self.program, self.facts, tenant)
         return found
 
-    def sent(self, declared: Mapping[str, Attribute], given: Properties, what: str, *, only_sent: bool = False) -> dict[str, Value]:
+    def sent(
+        self, declared: Mapping[str, Attribute], given: Properties, what: str, *, only_sent: bool = False
+    ) -> dict[str, Value]:
         """Convert what the request says of declared names; null is "not sent", what is not declared is ignored.
 
         Raises:
@@ -350,7 +367,14 @@ class Questioner:
         return found
 
     def standing(
-        self, space: Space, asker: AskerKind, identity: str | None, properties: Properties, now: int, *, is_foreign: bool
+        self,
+        space: Space,
+        asker: AskerKind,
+        identity: str | None,
+        properties: Properties,
+        now: int,
+        *,
+        is_foreign: bool,
     ) -> Standing:
         claims = self.claims(properties)
         if is_foreign or claims:
@@ -389,7 +413,9 @@ class Questioner:
             sent = self.sent(info.attributes, properties, "resource.properties")
             return space.chain(Thing(f"{info.name}:{identity}", identity, info.name, sent), info, parent)
         target = space.target(info.name, identity)
-        sent = self.sent(info.attributes, properties, "resource.properties", only_sent=True) if properties else NO_FIELDS
+        sent = (
+            self.sent(info.attributes, properties, "resource.properties", only_sent=True) if properties else NO_FIELDS
+        )
         if target.problem is None and parent is not None and parent != target.parent.ref:
             return Target(space, target.chain, "boundary")
         return target.with_attributes(sent) if sent else target
@@ -397,12 +423,17 @@ class Questioner:
     def new_target(
         self, space: Space, info: TypeInfo, identity: str, parent: str | None, properties: Properties, *, has_id: bool
     ) -> Target:
-        """What an action marked `new` is asked of. A row, a deleted one too, is not new: names do not come back to life."""
+        """What an action marked `new` is asked of. A row, a deleted one too, is not new: names do not come back to
+        life."""
         row = space.facts.resource(space.tenant_id, info.name, identity) if has_id else None
         sent = self.sent(info.attributes, properties, "resource.properties", only_sent=row is not None)
         if row is not None:
             return Target(space, space.target(info.name, identity).chain, "exists")
-        own = Thing(f"{info.name}:{identity}", identity, info.name, sent) if has_id else Thing(None, None, info.name, sent)
+        own = (
+            Thing(f"{info.name}:{identity}", identity, info.name, sent)
+            if has_id
+            else Thing(None, None, info.name, sent)
+        )
         return space.chain(own, info, parent, is_new=True)
 
     def parent(self, properties: Properties) -> str | None:

@@ -1,13 +1,13 @@
 """Syntax trees → the checked model. Finds every error there is and does not stop at the first.
 
-Names come from `symbols`, conditions from `conditions`, route templates from `routes`; what is no error but worth a warning or a note is in
-`lints`. A model is made only of a policy without errors.
+Names come from `symbols`, conditions from `conditions`, route templates from `routes`; what is no error but worth a
+warning or a note is in `lints`. A model is made only of a policy without errors.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from engine import diagnostics, nodes
@@ -28,7 +28,9 @@ _MAY_BE_DECLARED_IN_WHAT_IS_BROKEN = frozenset(("E0200", "E0301", "E0400", "E040
 Leniency = Literal["all must have it", "one must have it", "warn"]
 
 
-def check(modules: Sequence[tuple[Source, nodes.Module]], syntax: Sequence[Diagnostic]) -> tuple[Model | None, list[Diagnostic]]:
+def check(
+    modules: Sequence[tuple[Source, nodes.Module]], syntax: Sequence[Diagnostic]
+) -> tuple[Model | None, list[Diagnostic]]:
     """Check parsed files together; return the model, unless there are errors, and all findings.
 
     Where a file has syntax errors the rest is checked too, but names it may have declared are not missed.
@@ -80,14 +82,16 @@ class _Checker:
             "tests": tuple(node for node in self.declarations if isinstance(node, nodes.TestNode)),
         }
 
-    # --- defines ----------------------------------------------------------------------------------------------------------------------
+    # --- defines -----------------------------------------------------------------------------------
 
     def check_defines(self) -> None:
-        edges = {name: _names_in(node.condition) & set(self.symbols.defines) for name, node in self.symbols.defines.items()}
+        edges = {
+            name: _names_in(node.condition) & set(self.symbols.defines) for name, node in self.symbols.defines.items()
+        }
         for name in _in_cycles(edges):
             self.report.add("E0204", f"`{name}` is defined by itself", self.symbols.defines[name].name.span)
 
-    # --- roles ------------------------------------------------------------------------------------------------------------------------
+    # --- roles -------------------------------------------------------------------------------------
 
     def roles(self) -> dict[str, Role]:
         supers = {name: self.supers_of(name, node) for name, node in self.symbols.roles.items()}
@@ -102,7 +106,7 @@ class _Checker:
             self.check_flags(node, kind)
             found[name] = Role(
                 name, kind, supers[name], node.crossing, node.claimable, cans[name], satisfies, gives, node.span
-            )  # fmt: skip
+            )
         return found
 
     def check_flags(self, node: nodes.RoleNode, kind: str) -> None:
@@ -159,7 +163,7 @@ class _Checker:
                 found[info.name] = frozenset(action.code for action in self.actions_in(node.patterns, info.name))
         return found
 
-    # --- patterns ---------------------------------------------------------------------------------------------------------------------
+    # --- patterns ----------------------------------------------------------------------------------
 
     def actions_in(self, patterns: Sequence[nodes.PatternNode], kind: str | None) -> list[Action]:
         """The actions that patterns reach; in a role or `custom` on `kind` only its own and those inside it."""
@@ -171,6 +175,13 @@ class _Checker:
 
     def actions_of(self, pattern: nodes.PatternNode, kind: str | None) -> list[Action]:
         actions = matching(pattern.parts, self.types, tenant=self.symbols.tenant, own=kind)
+        if pattern.parts == ("*",) and kind != SYSTEM:
+            self.report.add(
+                "W0104",
+                "a lone `*` reaches whatever is declared later, too",
+                pattern.span,
+                cure="name the types: `type.*`, `*.action`",
+            )
         if not actions:
             self.dead_pattern(pattern, kind)
             return []
@@ -181,14 +192,21 @@ class _Checker:
         if not within:
             outside = actions[0].type
             code = "E0400" if pattern.parts[0] == "*" else "E0401"
-            self.report.add(code, f"a `{outside}` does not lie in a `{kind}`, so a role there cannot reach it", pattern.span)
+            self.report.add(
+                code, f"a `{outside}` does not lie in a `{kind}`, so a role there cannot reach it", pattern.span
+            )
         return within
 
     def dead_pattern(self, pattern: nodes.PatternNode, kind: str | None) -> None:
         parts = pattern.parts
         if len(parts) == 1:
             if kind is None:
-                self.report.add("E0400", f"`{pattern.text}` names no action: here it stands with its type", pattern.span, help=f"write `TYPE.{pattern.text}`")
+                self.report.add(
+                    "E0400",
+                    f"`{pattern.text}` names no action: here it stands with its type",
+                    pattern.span,
+                    cure=f"write `TYPE.{pattern.text}`",
+                )
             else:
                 fix = nearest(parts[0], self.types[kind].actions)
                 self.report.add("E0400", f"`{kind}` has no action `{parts[0]}`", pattern.span, fix=fix)
@@ -197,16 +215,23 @@ class _Checker:
         info = self.types.get(self.symbols.tenant if name == "tenant" else name)
         if parts[0] == "*":
             known = {action for other in self.types.values() for action in other.actions}
-            self.report.add("E0400", f"no type has an action `{parts[1]}`", pattern.span, fix=_with("*.", nearest(parts[1], known)))
+            self.report.add(
+                "E0400", f"no type has an action `{parts[1]}`", pattern.span, fix=_with("*.", nearest(parts[1], known))
+            )
         elif info is None:
-            self.report.add("E0400", f"there is no type `{name}`", pattern.span, fix=_with("", nearest(name, self.types), f".{parts[-1]}"))
+            self.report.add(
+                "E0400",
+                f"there is no type `{name}`",
+                pattern.span,
+                fix=_with("", nearest(name, self.types), f".{parts[-1]}"),
+            )
         elif parts[-1] == "*":
             self.report.add("E0400", f"`{name}` has no actions", pattern.span)
         else:
             fix = _with(f"{name}.", nearest(parts[-1], info.actions))
             self.report.add("E0400", f"`{name}` has no action `{parts[-1]}`", pattern.span, fix=fix)
 
-    # --- rules ------------------------------------------------------------------------------------------------------------------------
+    # --- rules -------------------------------------------------------------------------------------
 
     def rules(self) -> tuple[Rule, ...]:
         found: dict[str, Rule] = {}
@@ -227,6 +252,14 @@ class _Checker:
         everyone = who.anyone or who.public or who.roles or who.groups
         askers = ASKERS if everyone else tuple(kind for kind in ASKERS if kind in who.types)
         is_deny = node.effect == "deny"
+        if is_deny and node.when is not None:
+            for has in self.has_in(node.when):
+                self.report.add(
+                    "W0108",
+                    "`has` in a deny's `when` spares what is absent",
+                    has.span,
+                    cure="leave it out: what is absent is denied then",
+                )
         leniency: Leniency = "warn" if is_deny else "all must have it"
         conditions = self.conditions(node.when, node.unless, actions, askers, leniency=leniency, is_deny=is_deny)
         codes = frozenset(action.code for action in actions)
@@ -249,7 +282,7 @@ class _Checker:
         types = frozenset(kind for kind in kinds if kind in ASKERS)
         return Who("anyone" in kinds, "public" in kinds, types, frozenset(filter(None, roles)), tuple(groups))
 
-    # --- conditions -------------------------------------------------------------------------------------------------------------------
+    # --- conditions --------------------------------------------------------------------------------
 
     def conditions(
         self,
@@ -288,6 +321,14 @@ class _Checker:
             pending |= (names & set(self.symbols.defines)) - done
         return names
 
+    def has_in(self, node: nodes.ExprNode) -> list[nodes.HasNode]:
+        """All `has` of a condition, those of the defines that it uses included."""
+        pending = [
+            node,
+            *(self.symbols.defines[name].condition for name in self.heads(node) if name in self.symbols.defines),
+        ]
+        return [part for item in pending for part in _parts(item) if isinstance(part, nodes.HasNode)]
+
     def for_askers(
         self,
         when: nodes.ExprNode | None,
@@ -298,7 +339,8 @@ class _Checker:
         leniency: Leniency,
         is_deny: bool = False,
     ) -> dict[str, Expr]:
-        """Check for every declared type of principal; one that is not declared, and anonymous, read what the first of them reads: nothing."""
+        """Check for every declared type of principal; one that is not declared, and anonymous, read what the first of
+        them reads: nothing."""
         candidates = [kind for kind in askers if self.types[kind].declared] or list(askers)
         good: dict[str, Expr] = {}
         lacking: list[tuple[str, Report]] = []
@@ -308,7 +350,11 @@ class _Checker:
             condition = checker.check(when, unless)
             if condition is not None and not own.found:
                 good[kind] = condition
-            elif checker.missing_of_principal and all(d.code == "E0301" for d in own.found) and leniency != "all must have it":
+            elif (
+                checker.missing_of_principal
+                and all(d.code == "E0301" for d in own.found)
+                and leniency != "all must have it"
+            ):
                 lacking.append((kind, own))
             else:
                 self.merge(own)
@@ -326,9 +372,9 @@ class _Checker:
 
     def merge(self, other: Report) -> None:
         for d in other.found:
-            self.report.add(d.code, d.message, d.span, help=d.help, fix=d.fix)
+            self.report.add(d.code, d.message, d.span, cure=d.help, fix=d.fix)
 
-    # --- routes and assigns -----------------------------------------------------------------------------------------------------------
+    # --- routes and assigns ------------------------------------------------------------------------
 
     def routes(self) -> tuple[Route, ...]:
         checker = RouteChecker(self.symbols, self.report, self.one_action)
@@ -343,7 +389,9 @@ class _Checker:
 
     def assigns(self) -> tuple[Assign, ...]:
         found = [self.assign(node) for node in self.declarations if isinstance(node, nodes.AssignNode)]
-        return tuple(sorted(found, key=lambda assign: (assign.what, assign.by, assign.span.source.name, assign.span.start)))
+        return tuple(
+            sorted(found, key=lambda assign: (assign.what, assign.by, assign.span.source.name, assign.span.start))
+        )
 
     def assign(self, node: nodes.AssignNode) -> Assign:
         what: list[str] = []
@@ -362,9 +410,16 @@ class _Checker:
         if node.expires_within is not None and within is None:
             self.report.add("E0303", "this duration is too long", node.span)
         return Assign(
-            tuple(what), tuple(by), self.assign_conditions(node.when, places),
-            node.max, node.not_self, node.approval, node.anyone, within, node.span,
-        )  # fmt: skip
+            tuple(what),
+            tuple(by),
+            self.assign_conditions(node.when, places),
+            node.max,
+            node.not_self,
+            node.approval,
+            node.anyone,
+            within,
+            node.span,
+        )
 
     def assign_conditions(self, when: nodes.ExprNode | None, places: Iterable[str]) -> Conditions | None:
         if when is None:
@@ -384,16 +439,26 @@ def _with(before: str, name: str | None, after: str = "") -> str | None:
 def _names_in(node: nodes.ExprNode) -> set[str]:
     """The first names of all paths in an expression."""
     found: set[str] = set()
-    pending: list[nodes.ExprNode] = [node]
+    for part in _parts(node):
+        match part:
+            case nodes.PathNode():
+                found.add(part.segments[0].text)
+            case nodes.HasNode():
+                found.add(part.path.segments[0].text)
+            case nodes.HoldsNode():
+                found.add(part.place.segments[0].text)
+            case _:
+                pass
+    return found
+
+
+def _parts(node: nodes.ExprNode) -> Iterator[nodes.ExprNode]:
+    """An expression and all within it."""
+    pending = [node]
     while pending:
         item = pending.pop()
+        yield item
         match item:
-            case nodes.PathNode():
-                found.add(item.segments[0].text)
-            case nodes.HasNode():
-                found.add(item.path.segments[0].text)
-            case nodes.HoldsNode():
-                found.add(item.place.segments[0].text)
             case nodes.NotNode():
                 pending.append(item.item)
             case nodes.BoolNode() | nodes.ListNode():
@@ -402,15 +467,15 @@ def _names_in(node: nodes.ExprNode) -> set[str]:
                 pending.extend(item.args)
             case nodes.ArithNode() | nodes.CompareNode():
                 pending += (item.left, item.right)
-            case nodes.Literal_():
+            case _:
                 pass
-    return found
 
 
 def _taken_over(name: str, supers: Mapping[str, Iterable[str]]) -> dict[str, Within]:
     """All roles that a role is, and within which types each counts: a step to a role of an inner type adds that type.
 
-    That all of them are on the chain is enough: types do not lie in each other both ways, so their order on a chain is given.
+    That all of them are on the chain is enough: types do not lie in each other both ways, so their order on a chain
+    is given.
     """
     found: dict[str, set[frozenset[str]]] = {}
     pending = [(name, frozenset[str]())]
@@ -441,4 +506,3 @@ def _reachable(name: str, edges: Mapping[str, Iterable[str]]) -> frozenset[str]:
 def _in_cycles(edges: Mapping[str, set[str]]) -> list[str]:
     """The names that reach themselves."""
     return sorted(name for name in edges if any(name in _reachable(other, edges) for other in edges[name]))
-

@@ -1,13 +1,15 @@
 """Conditions → Python functions.
 
-A condition has three values, and a decision asks of it one of two things only: a grant or an allow, whether it is *true*; a deny, whether it
-is *false*. So each condition is compiled into two plain boolean functions, and failed is "neither". Kleene's tables then need no third value
-at run time: `true(a and b)` is `true(a) and true(b)`, `false(a and b)` is `false(a) or false(b)`, `not` swaps the two. The design sketched a
-short-circuit form that raises, evaluated again in Kleene form; this form is exact at the first go and raises nothing.
+A condition has three values, and a decision asks of it one of two things only: a grant or an allow, whether it is
+*true*; a deny, whether it is *false*. So each condition is compiled into two plain boolean functions, and failed is
+"neither". Kleene's tables then need no third value at run time: `true(a and b)` is `true(a) and true(b)`, `false(a
+and b)` is `false(a) or false(b)`, `not` swaps the two. The design sketched a short-circuit form that raises,
+evaluated again in Kleene form; this form is exact at the first go and raises nothing.
 
-A term that fails is `None`. Functions take `(s, t, x, a, n)`: the principal's standing, the target, context, the action's fields, the instant.
-The text holds names minted here and `repr` constants, never text of the policy. The same condition gives the same text, whatever else the
-policy holds; `Compiler.listing` shows it, and `linecache` has it for tracebacks.
+A term that fails is `None`. Functions take `(s, t, x, a, n)`: the principal's standing, the target, context, the
+action's fields, the instant. The text holds names minted here and `repr` constants, never text of the policy. The
+same condition gives the same text, whatever else the policy holds; `Compiler.listing` shows it, and `linecache` has
+it for tracebacks.
 """
 
 from __future__ import annotations
@@ -129,7 +131,7 @@ class _Writer:
         self.temporaries += 1
         return f"v{self.temporaries}"
 
-    # --- the two truths ---------------------------------------------------------------------------------------------------------------
+    # --- the two truths ----------------------------------------------------------------------------
 
     def true(self, expr: Expr) -> str:
         match expr:
@@ -176,7 +178,7 @@ class _Writer:
     def joined(self, word: str, items: list[str]) -> str:
         return f"({word.join(items)})"
 
-    # --- comparisons ------------------------------------------------------------------------------------------------------------------
+    # --- comparisons -------------------------------------------------------------------------------
 
     def compare(self, node: Compare, *, wanted: bool) -> str:
         op = node.op
@@ -209,7 +211,8 @@ class _Writer:
         return self.joined(" and ", checks)
 
     def equal(self, left: Expr, right: Expr) -> str:
-        """`==` is true: no side is absent. What equals a thing that is there, is there itself, so that reference is not looked up."""
+        """`==` is true: no side is absent. What equals a thing that is there, is there itself, so that reference is
+        not looked up."""
         if self.is_certain(left) or self.is_certain(right):
             plain = self.raw if left.type.kind == "ref" else self.value
             return f"({plain(left)} == {plain(right)})"
@@ -227,7 +230,8 @@ class _Writer:
                 return False
 
     def present(self, expr: Expr) -> tuple[str, str]:
-        """Return text that names a term's value, and the check that it is there, which stands before every use; empty if it needs none."""
+        """Return text that names a term's value, and the check that it is there, which stands before every use; empty
+        if it needs none."""
         text = self.value(expr)
         if self.is_certain(expr):
             return text, ""
@@ -242,14 +246,27 @@ class _Writer:
             case "networks":
                 return f"(in_networks({self.value(node.left)}, {self.items(node.right)}) is {verdict})"
             case "group" | "groups":
+                # Of a set of groups a broken one is told apart, so the set comes as it is.
                 many = node.how == "groups"
-                return f"(t.space.in_group{'s' if many else ''}({self.value(node.left)}, {self.raw(node.right) if many else self.value(node.right)}, s, n) is {verdict})"
+                right = self.raw(node.right) if many else self.value(node.right)
+                return f"(t.space.in_{node.how}({self.value(node.left)}, {right}, s, n) is {verdict})"
+            case "" | "element":
+                return self.element(node, wanted=wanted)
+            case _:
+                assert_never(node.how)
+
+    def element(self, node: Compare, *, wanted: bool) -> str:
+        """`in` a set: an `or` over its elements, so a broken one spoils a false, not a true."""
         left, is_left = self.present(node.left)
         checks = [is_left] if is_left else []
         of_references = node.right.type.element is not None and node.right.type.element.kind == "ref"
         if isinstance(node.right, SetOf) and not all(isinstance(item, Const) for item in node.right.items):
             name = self.temporary()
-            checks.append(f"({left} in {self.items(node.right)})" if wanted else f"(None not in ({name} := {self.items(node.right)}) and {left} not in {name})")
+            checks.append(
+                f"({left} in {self.items(node.right)})"
+                if wanted
+                else f"(None not in ({name} := {self.items(node.right)}) and {left} not in {name})"
+            )
             return self.joined(" and ", checks)
         name = self.temporary()
         checks.append(f"({name} := {self.raw(node.right)}) is not None")
@@ -263,10 +280,11 @@ class _Writer:
         assert isinstance(expr, SetOf)  # noqa: S101  # sets of networks are lists, and so is what `membership` gives
         return "(" + "".join(f"{self.value(item)}, " for item in expr.items) + ")"
 
-    # --- terms ------------------------------------------------------------------------------------------------------------------------
+    # --- terms -------------------------------------------------------------------------------------
 
     def value(self, expr: Expr) -> str:
-        """The value of a term, None where it fails: a reference must name something, a set of references nothing broken."""
+        """The value of a term, None where it fails: a reference must name something, a set of references nothing
+        broken."""
         match expr:
             case Attr(type=kind) | Sent(type=kind):
                 raw = self.raw(expr)
@@ -307,7 +325,8 @@ class _Writer:
                 return self.value(expr)
 
     def thing(self, entity: Entity) -> str:
-        """Text for something with `.ref`, `.id` and `.attributes`; of what is not there they are None, None and empty."""
+        """Text for something with `.ref`, `.id` and `.attributes`; of what is not there they are None, None and
+        empty."""
         match entity.kind:
             case "principal":
                 return "s"

@@ -1,7 +1,8 @@
 """Conditions: syntax → typed expressions, for one type of resource, one action and one type of principal at a time.
 
-`Scope` says for whom a condition is checked; `ConditionChecker.check` gives the typed expression, or None where it reported an error.
-Guards (`has`) flow through `and` from left to right and nowhere else. A `define` is checked where it is used, as if written there.
+`Scope` says for whom a condition is checked; `ConditionChecker.check` gives the typed expression, or None where it
+reported an error. Guards (`has`) flow through `and` from left to right and nowhere else. A `define` is checked where
+it is used, as if written there.
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ class Scope:
 
 
 class ConditionChecker:
-    """Checks conditions of one policy. `principal_missing` tells of the last check whether only paths of the principal were missing."""
+    """Checks conditions of one policy. `principal_missing` tells of the last check whether only paths of the
+    principal were missing."""
 
     def __init__(self, symbols: Symbols, report: Report, scope: Scope) -> None:
         self.symbols = symbols
@@ -103,7 +105,7 @@ class ConditionChecker:
             return None
         return items[0] if len(items) == 1 else And(tuple(items), items[0].span.to(items[-1].span))
 
-    # --- conditions -------------------------------------------------------------------------------------------------------------------
+    # --- conditions --------------------------------------------------------------------------------
 
     def condition(self, node: nodes.ExprNode, guards: Guards) -> tuple[Expr | None, Guards]:
         """Check a condition; return it, and what is guarded wherever it holds."""
@@ -176,7 +178,8 @@ class ConditionChecker:
         return Holds(role, place, node.exact, self.scope.is_deny, node.span)
 
     def has(self, node: nodes.HasNode, guards: Guards) -> tuple[Expr | None, Guards]:
-        """`path has NAME | TYPE`. The path itself needs no guard, since `has` never fails; where it holds, all of it is there."""
+        """`path has NAME | TYPE`. The path itself needs no guard, since `has` never fails; where it holds, all of it
+        is there."""
         head = node.path.segments[0].text
         name = node.name.text
         if head in ("context", "action") and len(node.path.segments) == 1:
@@ -196,16 +199,23 @@ class ConditionChecker:
             is_reference = name != "id" and any(info.attributes[name].type.kind == "ref" for info in infos)
             return Has(entity, name, node.span, is_reference), guards | gained | {(entity, name)}
         kind_info = self.symbols.type_named(node.name)
-        if kind_info is not None and entity.kind in ("resource", "ancestor") and any(self.lies_in(info, kind_info) for info in infos):
+        if (
+            kind_info is not None
+            and entity.kind in ("resource", "ancestor")
+            and any(self.lies_in(info, kind_info) for info in infos)
+        ):
             ancestor = Entity("ancestor", frozenset((kind_info.name,)))
             return Has(ancestor, None, node.span), guards | gained | {(ancestor, None)}
         where = " | ".join(info.name for info in infos)
-        known = {attribute for info in infos for attribute in info.attributes} | {kind for info in infos for kind in info.above}
+        known = {attribute for info in infos for attribute in info.attributes} | {
+            kind for info in infos for kind in info.above
+        }
         self.missing(node.name.span, f"`{where}` has no `{name}`", known, name, of_principal=entity.kind == "principal")
         return None, guards
 
     def entity(self, node: nodes.PathNode, guards: Guards) -> tuple[Entity | None, Guards]:
-        """Read a path as a thing that has attributes, without asking for guards; return the guards that its presence implies."""
+        """Read a path as a thing that has attributes, without asking for guards; return the guards that its presence
+        implies."""
         unguarded = _Unguarded(self)
         expr = unguarded.path(node, guards)
         match expr:
@@ -215,13 +225,15 @@ class ConditionChecker:
                 return Entity("referred", kind.names, expr), unguarded.assumed
             case None:
                 return None, NO_GUARDS
+            case _:
+                pass
         self.report.add("E0301", "this has no attributes", node.span)
         return None, NO_GUARDS
 
     def lies_in(self, info: TypeInfo, outer: TypeInfo) -> bool:
         return outer.name == info.name or outer.name in info.above
 
-    # --- comparisons ------------------------------------------------------------------------------------------------------------------
+    # --- comparisons -------------------------------------------------------------------------------
 
     def compare(self, node: nodes.CompareNode, guards: Guards) -> Expr | None:
         op = node.op
@@ -258,12 +270,19 @@ class ConditionChecker:
                 self.report.add("E0300", f'"{word.value}" is no word of {enumeration.type}', word.span, fix=fix)
                 return False
             if word.type.options and not set(options) & set(word.type.options):
-                self.report.add("E0300", f"{left.type} and {right.type} have no word in common", left.span.to(right.span))
+                self.report.add(
+                    "E0300", f"{left.type} and {right.type} have no word in common", left.span.to(right.span)
+                )
                 return False
         return True
 
     def membership(
-        self, op: Literal["in", "not in"], left_node: nodes.ExprNode, right_node: nodes.ExprNode, span: Span, guards: Guards
+        self,
+        op: Literal["in", "not in"],
+        left_node: nodes.ExprNode,
+        right_node: nodes.ExprNode,
+        span: Span,
+        guards: Guards,
     ) -> Expr | None:
         """`X in G`: a member of a group or of groups, an element of a set, an address in a network."""
         if isinstance(right_node, nodes.ListNode):
@@ -294,15 +313,18 @@ class ConditionChecker:
             return None
         return Compare("like", left, Const(node.right.value, STRING, node.right.span), node.span)
 
-    def pair(self, left_node: nodes.ExprNode, right_node: nodes.ExprNode, guards: Guards) -> tuple[Expr | None, Expr | None]:
-        """Check two operands, the one whose type is plain first: it says what a literal string or list on the other side means."""
+    def pair(
+        self, left_node: nodes.ExprNode, right_node: nodes.ExprNode, guards: Guards
+    ) -> tuple[Expr | None, Expr | None]:
+        """Check two operands, the one whose type is plain first: it says what a literal string or list on the other
+        side means."""
         if isinstance(left_node, nodes.Literal_ | nodes.ListNode):
             right = self.value(right_node, guards)
             return self.value(left_node, guards, right.type if right is not None else None), right
         left = self.value(left_node, guards)
         return left, self.value(right_node, guards, left.type if left is not None else None)
 
-    # --- values -----------------------------------------------------------------------------------------------------------------------
+    # --- values ------------------------------------------------------------------------------------
 
     def value(self, node: nodes.ExprNode, guards: Guards, expected: Type | None = None) -> Expr | None:
         """Check an operand. `expected` is the type that a literal string or list should have, where that is known."""
@@ -353,7 +375,9 @@ class ConditionChecker:
             return None
         for item in known[1:]:
             if not unify(known[0].type, item.type):
-                self.report.add("E0300", f"a list holds one type: {known[0].type} and {item.type} do not mix", item.span)
+                self.report.add(
+                    "E0300", f"a list holds one type: {known[0].type} and {item.type} do not mix", item.span
+                )
                 return None
         if known and known[0].type.kind == "set":
             self.report.add("E0300", "a set cannot hold sets", node.span)
@@ -367,7 +391,9 @@ class ConditionChecker:
             self.report.unknown("function", node.name.text, node.name.span, FUNCTIONS)
             return None
         if len(node.args) != len(function.parameters):
-            self.report.add("E0300", f"`{function.name}` takes {len(function.parameters)} values, not {len(node.args)}", node.span)
+            self.report.add(
+                "E0300", f"`{function.name}` takes {len(function.parameters)} values, not {len(node.args)}", node.span
+            )
             return None
         args = [self.value(arg, guards, kind) for arg, kind in zip(node.args, function.parameters, strict=True)]
         known = tuple(arg for arg in args if arg is not None)
@@ -375,7 +401,11 @@ class ConditionChecker:
             return None
         for arg, kind in zip(known, function.parameters, strict=True):
             if not unify(kind, arg.type):
-                self.report.add("E0300", f"`{function.name}` takes {'a set' if kind.kind == 'set' else kind}, this is {arg.type}", arg.span)
+                self.report.add(
+                    "E0300",
+                    f"`{function.name}` takes {'a set' if kind.kind == 'set' else kind}, this is {arg.type}",
+                    arg.span,
+                )
                 return None
         if not self.literal_argument_fits(function.name, known):
             return None
@@ -389,7 +419,12 @@ class ConditionChecker:
             self.report.add("E0303", 'a network is written "10.0.0.0/8"', last.span)
             return False
         if name in ("hour", "weekday") and parse_zone(last.value) is None:
-            self.report.add("E0303", f'"{last.value}" is no time zone', last.span, help='write an IANA name like "Europe/Berlin", or an offset like "+02:00"')
+            self.report.add(
+                "E0303",
+                f'"{last.value}" is no time zone',
+                last.span,
+                cure='write an IANA name like "Europe/Berlin", or an offset like "+02:00"',
+            )
             return False
         return True
 
@@ -407,7 +442,7 @@ class ConditionChecker:
             return None
         return Arith(node.op, left, right, result, node.span)
 
-    # --- paths ------------------------------------------------------------------------------------------------------------------------
+    # --- paths -------------------------------------------------------------------------------------
 
     def path(self, node: nodes.PathNode, guards: Guards) -> Expr | None:
         """Resolve a path to a reference, an attribute, an id or a sent field."""
@@ -455,7 +490,9 @@ class ConditionChecker:
             return self.of_ancestor(found[0], rest[found[1] :], node, guards)
         return self.of_entity(own, rest, node, guards)  # which reports it
 
-    def of_ancestor(self, outer: TypeInfo, rest: Sequence[nodes.Name], node: nodes.PathNode, guards: Guards) -> Expr | None:
+    def of_ancestor(
+        self, outer: TypeInfo, rest: Sequence[nodes.Name], node: nodes.PathNode, guards: Guards
+    ) -> Expr | None:
         info = self.scope.type
         if not self.lies_in(info, outer):
             self.missing(node.span, f"a `{info.name}` never lies in a `{outer.name}`", info.above, outer.name)
@@ -464,16 +501,27 @@ class ConditionChecker:
             return self.of_entity(Entity("tenant", frozenset((outer.name,))), rest, node, guards)
         entity = Entity("ancestor", frozenset((outer.name,)))
         if outer.name != info.name and outer.name not in info.always:
-            self.want_guard((entity, None), node.span, f"a `{info.name}` need not lie in a `{outer.name}`", f"resource has {outer.name}", guards)
+            self.want_guard(
+                (entity, None),
+                node.span,
+                f"a `{info.name}` need not lie in a `{outer.name}`",
+                f"resource has {outer.name}",
+                guards,
+            )
         return self.of_entity(entity, rest, node, guards)
 
-    def of_entity(self, entity: Entity, rest: Sequence[nodes.Name], node: nodes.PathNode, guards: Guards) -> Expr | None:
+    def of_entity(
+        self, entity: Entity, rest: Sequence[nodes.Name], node: nodes.PathNode, guards: Guards
+    ) -> Expr | None:
         """An entity, its id, one of its attributes, or one step through an attribute that is a reference."""
         if not rest:
             return Ref(entity, ref(*entity.types), node.span)
         name = rest[0].text
         if name == "id":
-            return Id(entity, STRING, node.span) if len(rest) == 1 else self.too_far(rest[1], STRING)
+            if len(rest) > 1:
+                self.too_far(rest[1], STRING)
+                return None
+            return Id(entity, STRING, node.span)
         attribute = self.attribute_of(entity, rest[0])
         if attribute is None:
             return None
@@ -484,7 +532,8 @@ class ConditionChecker:
         if len(rest) == 1:
             return read
         if attribute.type.kind != "ref" or entity.kind == "referred":
-            return self.too_far(rest[1], attribute.type)
+            self.too_far(rest[1], attribute.type)
+            return None
         return self.of_entity(Entity("referred", attribute.type.names, read), rest[1:], node, guards)
 
     def too_far(self, name: nodes.Name, kind: Type) -> None:
@@ -494,7 +543,8 @@ class ConditionChecker:
             self.missing(name.span, f"{kind} has no `{name.text}`", (), name.text)
 
     def attribute_of(self, entity: Entity, name: nodes.Name) -> Attribute | None:
-        """The attribute that every type the entity may have declares, with one type; optional if it is for any of them."""
+        """The attribute that every type the entity may have declares, with one type; optional if it is for any of
+        them."""
         infos = [self.symbols.types[kind] for kind in sorted(entity.types)]
         found = [info.attributes[name.text] for info in infos if name.text in info.attributes]
         if len(found) < len(infos):
@@ -502,14 +552,22 @@ class ConditionChecker:
             known: list[str] = list(lacking.attributes)
             if entity.kind == "resource":
                 known += sorted(lacking.above)
-            self.missing(name.span, f"`{lacking.name}` has no attribute `{name.text}`", known, name.text, of_principal=entity.kind == "principal")
+            self.missing(
+                name.span,
+                f"`{lacking.name}` has no attribute `{name.text}`",
+                known,
+                name.text,
+                of_principal=entity.kind == "principal",
+            )
             return None
         if any(not unify(found[0].type, other.type) for other in found[1:]):
             self.missing(name.span, f"`{name.text}` is of different types there", (), name.text)
             return None
         return replace(found[0], optional=any(attribute.optional for attribute in found))
 
-    def of_request(self, source: Literal["context", "action"], rest: Sequence[nodes.Name], node: nodes.PathNode, guards: Guards) -> Expr | None:
+    def of_request(
+        self, source: Literal["context", "action"], rest: Sequence[nodes.Name], node: nodes.PathNode, guards: Guards
+    ) -> Expr | None:
         fields = self.fields_of(source, node.span)
         if fields is None:
             return None
@@ -518,7 +576,11 @@ class ConditionChecker:
             return None
         name = rest[0].text
         if name not in fields:
-            code = f"`{self.scope.action.code}` has no attribute `{name}`" if source == "action" and self.scope.action else f"`{source}` has no `{name}`"
+            code = (
+                f"`{self.scope.action.code}` has no attribute `{name}`"
+                if source == "action" and self.scope.action
+                else f"`{source}` has no `{name}`"
+            )
             self.missing(rest[0].span, code, fields, name)
             return None
         if fields[name].optional:
@@ -527,7 +589,8 @@ class ConditionChecker:
         if len(rest) == 1:
             return read
         if fields[name].type.kind != "ref":
-            return self.too_far(rest[1], fields[name].type)
+            self.too_far(rest[1], fields[name].type)
+            return None
         return self.of_entity(Entity("referred", fields[name].type.names, read), rest[1:], node, guards)
 
     def fields_of(self, source: str, span: Span) -> Mapping[str, Attribute] | None:
@@ -538,20 +601,23 @@ class ConditionChecker:
             return None
         return self.scope.action.fields
 
-    # --- findings ---------------------------------------------------------------------------------------------------------------------
+    # --- findings ----------------------------------------------------------------------------------
 
     def missing(self, span: Span, message: str, known: object, name: str, *, of_principal: bool = False) -> None:
-        candidates = [str(item) for item in known] if isinstance(known, Mapping | set | frozenset | list | tuple) else []
+        candidates = (
+            [str(item) for item in known] if isinstance(known, Mapping | set | frozenset | list | tuple) else []
+        )
         self.missing_of_principal = self.missing_of_principal or of_principal
         self.report.add("E0301", message, span, fix=nearest(name, candidates))
 
     def want_guard(self, guard: Guard, span: Span, message: str, cure: str, guards: Guards) -> None:
         if guard not in guards and not self.scope.is_deny:
-            self.report.add("E0302", message, span, help=f"ask first: `{cure} and …`")
+            self.report.add("E0302", message, span, cure=f"ask first: `{cure} and …`")
 
 
 class _Unguarded(ConditionChecker):
-    """Resolves the path of a `has`: nothing needs a guard there, and what would have, is there wherever the `has` holds."""
+    """Resolves the path of a `has`: nothing needs a guard there, and what would have, is there wherever the `has`
+    holds."""
 
     def __init__(self, checker: ConditionChecker) -> None:
         super().__init__(checker.symbols, checker.report, checker.scope)
@@ -565,7 +631,7 @@ class _Unguarded(ConditionChecker):
         self.outer.missing(span, message, known, name, of_principal=of_principal)
 
 
-_OPS: dict[str, CompareOp] = {op: op for op in ("==", "!=", "<", "<=", ">", ">=", "overlaps", "within")}  # type: ignore[misc]  # literals all
+_OPS: dict[str, CompareOp] = {op: op for op in ("==", "!=", "<", "<=", ">", ">=", "overlaps", "within")}
 _ASKERS = frozenset(("user", "service"))
 
 

@@ -11,11 +11,22 @@ from engine.values import Value
 if TYPE_CHECKING:
     from engine.authorizer import Question
 
-#: Codes of decisions. The first two are given by the policy; the rest deny for what is not there, or for want of anything that allows.
+#: Codes of decisions. The first two are given by the policy; the rest deny for what is not there, or for want of
+#: anything that allows.
 CODES = (
-    "role", "rule", "default", "boundary", "tenant_inactive", "principal_inactive", "unknown_resource", "exists", "broken_chain",
-    "bad_path", "no_route", "stale",
-)  # fmt: skip
+    "role",
+    "rule",
+    "default",
+    "boundary",
+    "tenant_inactive",
+    "principal_inactive",
+    "unknown_resource",
+    "exists",
+    "broken_chain",
+    "bad_path",
+    "no_route",
+    "stale",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +50,6 @@ class Reasons:
     at: str | None = None
     because: str | None = None
     obligations: tuple[Obligation, ...] = ()
-    failed: tuple[str, ...] = ()
 
 
 NO_REASONS = Reasons()
@@ -48,7 +58,8 @@ NO_REASONS = Reasons()
 class Decision:
     """The answer to one question.
 
-    Its reasons are worked out when they are first read, from the very facts that it was made on: most callers want the answer alone.
+    Its reasons are worked out when they are first read, from the very facts that it was made on: most callers want
+    the answer alone.
 
     Attributes:
         allowed: the answer.
@@ -75,7 +86,7 @@ class Decision:
             if self.question is None:
                 self._reasons = NO_REASONS
             else:
-                from engine.reasons import reasons_for  # noqa: PLC0415  # reasons need decisions' parts, and not the other way round
+                from engine.reasons import reasons_for  # reasons need decisions' parts, and not the other way round
 
                 self._reasons = reasons_for(self)
         return self._reasons
@@ -98,7 +109,9 @@ class Decision:
 
     @property
     def failed(self) -> tuple[str, ...]:
-        return self.reasons.failed
+        from engine.reasons import failed_in  # as above
+
+        return failed_in(self)
 
     def as_json(self, extra: Mapping[str, Any]) -> dict[str, Any]:
         """The body of an answer of `POST /check`; `extra` adds what the service knows: revision, policy, id."""

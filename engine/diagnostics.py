@@ -1,7 +1,7 @@
 """What is found wrong with a policy, and how it is shown.
 
-A `Diagnostic` is a value; the checker collects them, `render` makes the text that a person reads, `as_json` what a machine reads.
-Codes are stable: `docs/diagnostics/CODE.md` has a page for each.
+A `Diagnostic` is a value; the checker collects them, `render` makes the text that a person reads, `as_json` what a
+machine reads. Codes are stable: `docs/diagnostics/CODE.md` has a page for each.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,8 @@ from engine.source import Span
 
 Severity = Literal["error", "warning", "note"]
 
-#: Every code, its severity and its title. The first digit says the stage: 1 syntax, 2 names, 3 types, 4 structure, 5 warnings, 6 notes.
+#: Every code, its severity and its title. The first digit says the stage: 1 syntax, 2 names, 3 types, 4 structure, 5
+#: warnings, 6 notes.
 CODES: dict[str, tuple[Severity, str]] = {
     "E0100": ("error", "syntax error"),
     "E0101": ("error", "text or nesting too large"),
@@ -117,6 +118,7 @@ def _render_one(d: Diagnostic, *, colour: bool) -> str:
     text = d.span.source.line(line).replace("\t", " ").rstrip("\r")
     width = max(1, (end_column if end_line == line else len(text) + 1) - column)
     shown, offset = _window(text, column - 1)
+    before = column - 1 - offset
     gutter = " " * len(str(line))
     tint, plain = (_COLOURS[d.severity], "\x1b[0m") if colour else ("", "")
     rows = [
@@ -124,7 +126,7 @@ def _render_one(d: Diagnostic, *, colour: bool) -> str:
         f"{gutter}--> {d.span.source.name}:{line}:{column}",
         f"{gutter} |",
         f"{line} | {shown}",
-        f"{gutter} | {' ' * (column - 1 - offset)}{tint}{'^' * min(width, max(1, len(shown) - (column - 1 - offset)))}{plain}",
+        f"{gutter} | {' ' * before}{tint}{'^' * min(width, max(1, len(shown) - before))}{plain}",
     ]
     if d.help:
         rows.append(f"{gutter} = help: {d.help}")

@@ -1,7 +1,8 @@
 """A decision and the whole reasoning, for people and for `POST /explain`.
 
-Everything shown is read off the parts that decided: the same standing, target and compiled conditions. For a deny, `missing` lists the
-smallest sets of facts that would make it an allow; they are found by going through the conditions, one atom at a time.
+Everything shown is read off the parts that decided: the same standing, target and compiled conditions. For a deny,
+`missing` lists the smallest sets of facts that would make it an allow; they are found by going through the
+conditions, one atom at a time.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ from engine.routes import path_segments
 from engine.values import show
 
 Json = dict[str, Any]
-#: A fact to change: the text of an atom of a condition, and what it would have to be; or a role to hold, a membership to have.
+#: A fact to change: the text of an atom of a condition, and what it would have to be; or a role to hold, a membership
+#: to have.
 Needs = frozenset[str]
 MAX_SETS = 12
 
@@ -44,7 +46,8 @@ def explain(policy: Policy, request: Request | HttpRequest, facts: Facts) -> Jso
     """Decide, and say why: boundary, each deny, each role on each place, each rule, with the values read.
 
     Returns:
-        A JSON object: `decision`, `code`, `by`, `at`, `because`, `obligations`, `failed`; and where a resource was decided on, `who`, `resource`,
+        A JSON object: `decision`, `code`, `by`, `at`, `because`, `obligations`, `failed`; and where a resource was
+            decided on, `who`, `resource`,
         `denies`, `roles`, `allows`, `ignored`, `missing`.
 
     Raises:
@@ -59,7 +62,7 @@ def explain(policy: Policy, request: Request | HttpRequest, facts: Facts) -> Jso
         "at": reasons.at,
         "because": reasons.because,
         "obligations": [obligation.as_json() for obligation in reasons.obligations],
-        "failed": list(reasons.failed),
+        "failed": list(decision.failed),
         "policy": policy.digest,
         "revision": facts.revision,
     }
@@ -100,7 +103,11 @@ def _route(policy: Policy, request: HttpRequest) -> Json:
 def _who(question: Question) -> Json:
     s = question.standing
     named = s.id is not None
-    ways = [name for name, is_so in (("inside", s.inside), ("link", bool(s.linked)), ("system", s.system is not None)) if is_so]
+    ways = [
+        name
+        for name, is_so in (("inside", s.inside), ("link", bool(s.linked)), ("system", s.system is not None))
+        if is_so
+    ]
     return {
         "principal": str(s.ref) if named else "anonymous",
         "tenant": s.space.tenant_id or None,
@@ -109,8 +116,16 @@ def _who(question: Question) -> Json:
         "guest": s.inside and not s.anyone,
         "groups": sorted(s.groups),
         "holds": [
-            *({"role": name, "on": place, "way": "held"} for place, roles in sorted(s.held.items()) for name in roles.names),
-            *({"role": name, "on": place, "way": "link"} for place, roles in sorted(s.linked.items()) for name in roles.names),
+            *(
+                {"role": name, "on": place, "way": "held"}
+                for place, roles in sorted(s.held.items())
+                for name in roles.names
+            ),
+            *(
+                {"role": name, "on": place, "way": "link"}
+                for place, roles in sorted(s.linked.items())
+                for name in roles.names
+            ),
             *({"role": name, "on": "system:system", "way": "system"} for name in (s.system.names if s.system else ())),
         ],
     }
@@ -140,12 +155,14 @@ def _ignored(questioner: Questioner, request: Request, question: Question) -> li
     whole = kind.external or question.plan.action.new
     kept = {name for name, a in kind.attributes.items() if a.sent or whole} | {"tenant", "parent", "new"}
     found += [f"resource.properties.{name}" for name in request.resource_properties if name not in kept]
-    found += [f"action.properties.{name}" for name in request.action_properties if name not in question.plan.action.fields]
+    found += [
+        f"action.properties.{name}" for name in request.action_properties if name not in question.plan.action.fields
+    ]
     found += [f"context.{name}" for name in request.context if name not in questioner.model.context]
     return sorted(found)
 
 
-# --- rules, roles, conditions -----------------------------------------------------------------------------------------------------------
+# --- rules, roles, conditions ----------------------------------------------------------------------
 
 
 def _rule(question: Question, weighed: WeighedRule) -> Json:
@@ -228,11 +245,12 @@ def _terms(expr: Expr) -> list[Expr]:
             return []
 
 
-# --- what is missing --------------------------------------------------------------------------------------------------------------------
+# --- what is missing -------------------------------------------------------------------------------
 
 
 def missing(decision: Decision) -> list[list[str]]:
-    """The smallest sets of facts that would turn a deny into an allow, each fact as a sentence; the shortest sets first."""
+    """The smallest sets of facts that would turn a deny into an allow, each fact as a sentence; the shortest sets
+    first."""
     question = decision.question
     if question is None:
         return []
@@ -268,7 +286,9 @@ def _ways_to_be_allowed(question: Question, allows: Sequence[WeighedRule], cans:
     for rule in allows:
         if rule.means:
             ways += needs(question, rule.condition, True)
-        elif question.plan.asker != "anonymous" and (rule.rule.who.anyone or question.plan.asker in rule.rule.who.types):
+        elif question.plan.asker != "anonymous" and (
+            rule.rule.who.anyone or question.plan.asker in rule.rule.who.types
+        ):
             member = inside or frozenset({f"{s.ref} is a member of {tenant}, no guest"})
             ways += [member | way for way in needs(question, rule.condition, True)]
     if question.plan.asker != "anonymous":
@@ -327,13 +347,17 @@ def _smallest(found: Iterable[Needs]) -> list[Needs]:
     return kept
 
 
-# --- for a terminal ---------------------------------------------------------------------------------------------------------------------
+# --- for a terminal --------------------------------------------------------------------------------
 
 
 def render(found: Json) -> str:
     """Render an explanation for a person."""
     mark = "ALLOW" if found["decision"] else "DENY"
-    rows = [f"{mark}  {found['code']}" + (f"  by {found['by']}" if found["by"] else "") + (f"  at {found['at']}" if found["at"] else "")]
+    rows = [
+        f"{mark}  {found['code']}"
+        + (f"  by {found['by']}" if found["by"] else "")
+        + (f"  at {found['at']}" if found["at"] else "")
+    ]
     if found["because"]:
         rows.append(f"  because {found['because']}")
     if found.get("route"):
@@ -349,7 +373,9 @@ def render(found: Json) -> str:
     if found.get("resource"):
         resource = found["resource"]
         problem = f"  ({resource['problem']})" if resource["problem"] else ""
-        rows.append(f"  what     {resource['action']} on {' < '.join(resource['chain']) or resource['resource']}{problem}")
+        rows.append(
+            f"  what     {resource['action']} on {' < '.join(resource['chain']) or resource['resource']}{problem}"
+        )
     for section in ("denies", "roles", "allows"):
         for entry in found.get(section, ()):
             rows += _render_entry(section, entry)
@@ -367,9 +393,9 @@ def _render_entry(section: str, entry: Json) -> list[str]:
     if section == "roles":
         head = f"  {'✓' if entry['gives'] else '·'} role   {entry['role']} on {entry['on']}{_way(entry['way'])}"
     else:
-        applies = "✗" if section == "denies" else "✓"
+        applies, word = ("✗", "deny  ") if section == "denies" else ("✓", "allow ")
         note = "" if entry["means"] else "  (does not mean who asks)"
-        head = f"  {applies if entry['applies'] else '·'} {'deny' if section == 'denies' else 'allow':<6} {entry['rule']}{note}"
+        head = f"  {applies if entry['applies'] else '·'} {word} {entry['rule']}{note}"
     rows = [head + (f"  {entry['at']}" if entry.get("at") else "")]
     if entry.get("condition"):
         rows += _render_condition(entry["condition"], 4)

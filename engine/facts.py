@@ -1,7 +1,8 @@
 """Facts: what is stored of tenants, principals, groups and resources, as the decision reads it.
 
-Each record holds what one key says, and nothing derived: chains, group closures and merged roles are memos (`space`). `Facts` answers from
-memory; a store answers the same questions from a database, so what decides never knows the difference.
+Each record holds what one key says, and nothing derived: chains, group closures and merged roles are memos (`space`).
+`Facts` answers from memory; a store answers the same questions from a database, so what decides never knows the
+difference.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ Status = Literal["active", "suspended", "deleted"]
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A role held on a place, `"type:id"`, from an instant until before another. `role` is `TYPE.NAME` or `custom.NAME`."""
+    """A role held on a place, `"type:id"`, from an instant until before another. `role` is `TYPE.NAME` or
+    `custom.NAME`."""
 
     role: str
     place: str
@@ -74,7 +76,8 @@ class TenantFact:
 
 @dataclass(frozen=True, slots=True)
 class PrincipalFact:
-    """What is known of a user or service in all tenants: status, attributes, groups of the platform, links, system roles."""
+    """What is known of a user or service in all tenants: status, attributes, groups of the platform, links, system
+    roles."""
 
     type: str
     id: str
@@ -125,7 +128,8 @@ class CustomRole:
 
 
 class FactSource(Protocol):
-    """What a decision asks. `member`, `group_grants`, `resource`, `custom_roles` are of one tenant, the rest is global."""
+    """What a decision asks. `member`, `group_grants`, `resource`, `custom_roles` are of one tenant, the rest is
+    global."""
 
     def tenant(self, tenant: str) -> TenantFact | None: ...
     def principal(self, kind: str, identity: str) -> PrincipalFact | None: ...
@@ -140,7 +144,8 @@ class FactSource(Protocol):
         ...
 
     def instances(self, tenant: str, kind: str) -> Iterable[str]:
-        """Ids of all live resources of a kept type in the tenant; of a principal type, of those with a membership there."""
+        """Ids of all live resources of a kept type in the tenant; of a principal type, of those with a membership
+        there."""
         ...
 
 
@@ -183,7 +188,11 @@ class MemoryFacts:
         if not self.model.has_tenant:
             return [identity for known, identity in self.principals if known == kind]
         members = {identity for home, known, identity in self.members if home == tenant and known == kind}
-        linked = {fact.id for fact in self.principals.values() if fact.type == kind and any(link.tenant == tenant for link in fact.links)}
+        linked = {
+            fact.id
+            for fact in self.principals.values()
+            if fact.type == kind and any(link.tenant == tenant for link in fact.links)
+        }
         return members | linked
 
     def instances(self, tenant: str, kind: str) -> Iterable[str]:

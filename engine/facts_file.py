@@ -1,10 +1,13 @@
 """Facts from a document: a YAML file, or the same as Python values.
 
-Every scalar is read as written, as a string, and means what the policy's types say; then it is checked as a whole. `strict` (files): a row
-without one of its mandatory attributes, an unknown role, a wrong type is an error that names the place. Not strict (fixtures of tests):
+Every scalar is read as written, as a string, and means what the policy's types say; then it is checked as a whole.
+`strict` (files): a row
+without one of its mandatory attributes, an unknown role, a wrong type is an error that names the place. Not strict
+    (fixtures of tests):
 attributes may be left out, and what does not fit is absent.
 
-PyYAML is the one library beside the standard one in this package, imported when a file is read: a reader of YAML of our own would be worse.
+PyYAML is the one library beside the standard one in this package, imported when a file is read: a reader of YAML of
+our own would be worse.
 """
 
 from __future__ import annotations
@@ -28,8 +31,8 @@ from engine.facts import (
     GroupFact,
     Link,
     MemberFact,
-    MemoryFacts,
     Membership,
+    MemoryFacts,
     PrincipalFact,
     ResourceFact,
     Status,
@@ -50,7 +53,7 @@ def read_document(path: str | Path) -> Document:
     Raises:
         FactsError: the file cannot be read, is no YAML, or says a key twice.
     """
-    import yaml  # noqa: PLC0415  # costs start-up
+    import yaml  # costs start-up
 
     class Loader(getattr(yaml, "CBaseLoader", yaml.BaseLoader)):  # type: ignore[misc]  # the C reader where there is one
         """All scalars as strings; a key that stands twice is an error, not a silent choice."""
@@ -62,7 +65,9 @@ def read_document(path: str | Path) -> Document:
                 if not isinstance(key, str):
                     raise yaml.constructor.ConstructorError(None, None, "a key is a string", key_node.start_mark)
                 if key in found:
-                    raise yaml.constructor.ConstructorError(None, None, f"`{key}` stands here twice", key_node.start_mark)
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"`{key}` stands here twice", key_node.start_mark
+                    )
                 found[key] = self.construct_object(value_node, deep=True)
             return found
 
@@ -81,7 +86,9 @@ def read_document(path: str | Path) -> Document:
     return document
 
 
-def build(document: Document, model: Model, *, strict: bool = True, written: bool = True, name: str = "facts") -> MemoryFacts:
+def build(
+    document: Document, model: Model, *, strict: bool = True, written: bool = True, name: str = "facts"
+) -> MemoryFacts:
     """Make facts of a document, as the policy's types say.
 
     Args:
@@ -101,7 +108,7 @@ def build(document: Document, model: Model, *, strict: bool = True, written: boo
     return facts
 
 
-class _Problem(Exception):
+class _ProblemError(Exception):
     """One entry that does not fit; caught where its place is known."""
 
 
@@ -172,9 +179,9 @@ class _Builder:
         revision = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
         return MemoryFacts(
             self.model, self.tenants, principals, members, self.groups, granted, self.resources, self.custom, revision
-        )  # fmt: skip
+        )
 
-    # --- walking ----------------------------------------------------------------------------------------------------------------------
+    # --- walking -----------------------------------------------------------------------------------
 
     def each(self, section: str, handle: Any) -> None:
         entries = self.document.get(section) or {}
@@ -196,32 +203,34 @@ class _Builder:
     def attempt(self, place: str, action: Any) -> None:
         try:
             action()
-        except (_Problem, WrongTypeError) as problem:
+        except (_ProblemError, WrongTypeError) as problem:
             self.problems.append(f"{place}: {problem}")
 
     def mapping(self, entry: object) -> Document:
         if entry in (None, ""):
             return {}
         if not isinstance(entry, dict):
-            raise _Problem("expected a mapping")
+            raise _ProblemError("expected a mapping")
         return entry
 
     def only(self, entry: Document, *known: str) -> None:
         for key in entry:
             if key not in known:
                 fix = nearest(key, known)
-                raise _Problem(f"unknown key `{key}`" + (f"; did you mean `{fix}`?" if fix else f"; known are {', '.join(known)}"))
+                raise _ProblemError(
+                    f"unknown key `{key}`" + (f"; did you mean `{fix}`?" if fix else f"; known are {', '.join(known)}")
+                )
 
     def text(self, entry: Document, key: str) -> str:
         value = entry.get(key)
         if not isinstance(value, str) or not value:
-            raise _Problem(f"`{key}` is missing" if value is None else f"`{key}` must be a string")
+            raise _ProblemError(f"`{key}` is missing" if value is None else f"`{key}` must be a string")
         return value
 
     def status(self, entry: Document, *allowed: str) -> Any:
         status = entry.get("status", "active")
         if status not in allowed:
-            raise _Problem(f"`{status}` is no status; known are {', '.join(allowed)}")
+            raise _ProblemError(f"`{status}` is no status; known are {', '.join(allowed)}")
         return status
 
     def times(self, entry: Document) -> tuple[int, int]:
@@ -230,7 +239,7 @@ class _Builder:
             written = entry.get(key)
             moment = default if written is None else parse_time(written) if isinstance(written, str) else None
             if moment is None:
-                raise _Problem(f"`{key}`: expected a time as RFC 3339 writes it, with its zone")
+                raise _ProblemError(f"`{key}`: expected a time as RFC 3339 writes it, with its zone")
             found.append(moment)
         return found[0], found[1]
 
@@ -244,7 +253,9 @@ class _Builder:
                     self.problems.append(f"{place}: mandatory attribute `{name}` is missing")
                 continue
             try:
-                found[name] = convert(attribute.type, values[name], self.aliases, written=self.written, enumerated=False)
+                found[name] = convert(
+                    attribute.type, values[name], self.aliases, written=self.written, enumerated=False
+                )
             except WrongTypeError as error:
                 if self.strict:
                     self.problems.append(f"{place}.attributes.{name}: {error}")
@@ -256,7 +267,7 @@ class _Builder:
                     self.problems.append(f"{place}: the policy declares no attribute `{name}`{hint}")
         return found
 
-    # --- sections ---------------------------------------------------------------------------------------------------------------------
+    # --- sections ----------------------------------------------------------------------------------
 
     def tenant(self, place: str, key: str, entry: Document) -> None:
         self.only(entry, "status", "attributes")
@@ -273,17 +284,19 @@ class _Builder:
             given = {"status": membership} if isinstance(membership, str) and membership else self.mapping(membership)
             self.only(given, "status", "starts", "expires")
             self.want_tenant(tenant)
-            self.member(tenant, kind, key).membership = Membership(self.status(given, "active", "guest", "suspended"), *self.times(given))
+            self.member(tenant, kind, key).membership = Membership(
+                self.status(given, "active", "guest", "suspended"), *self.times(given)
+            )
 
     def member(self, tenant: str, kind: str, identity: str) -> _Member:
         return self.members.setdefault((tenant, kind, identity), _Member(None, [], []))
 
     def want_tenant(self, tenant: str) -> None:
         if not self.model.has_tenant:
-            raise _Problem("the policy has no tenant")
+            raise _ProblemError("the policy has no tenant")
         if tenant not in self.tenants:
             fix = nearest(tenant, self.tenants)
-            raise _Problem(f"unknown tenant `{tenant}`" + (f"; did you mean `{fix}`?" if fix else ""))
+            raise _ProblemError(f"unknown tenant `{tenant}`" + (f"; did you mean `{fix}`?" if fix else ""))
 
     def group(self, place: str, key: str, entry: Document) -> None:
         self.only(entry, "tenant", "members", "in", "attributes")
@@ -291,21 +304,21 @@ class _Builder:
         if tenant is not None:
             self.want_tenant(tenant)
         if key == ANYONE:
-            raise _Problem("`anyone` is no group's name")
+            raise _ProblemError("`anyone` is no group's name")
         outer = entry.get("in") or []
         members = entry.get("members") or []
         if not isinstance(outer, list) or not isinstance(members, list):
-            raise _Problem("`members` and `in` are lists")
+            raise _ProblemError("`members` and `in` are lists")
         known = self.document.get("groups") or {}
         for name in outer:
             if name not in known:
-                raise _Problem(f"unknown group `{name}`")
+                raise _ProblemError(f"unknown group `{name}`")
             if self.mapping(known[name]).get("tenant") not in (None, tenant):
-                raise _Problem(f"group `{name}` is of another tenant")
+                raise _ProblemError(f"group `{name}` is of another tenant")
         attributes = self.attributes(place, self.model.types["group"].attributes, entry.get("attributes"))
         self.groups[key] = GroupFact(key, tenant, tuple(outer), attributes)
         if any(key in _outer_names(name, known) for name in outer):
-            raise _Problem("the group lies in itself")
+            raise _ProblemError("the group lies in itself")
         for item in members:
             self.group_member(key, tenant, item)
 
@@ -316,7 +329,7 @@ class _Builder:
         belonging = Belonging(group, *self.times(entry))
         if tenant is None:
             if (kind, identity) not in self.principals:
-                raise _Problem(f"unknown {kind} `{identity}`")
+                raise _ProblemError(f"unknown {kind} `{identity}`")
             self.principals[kind, identity].groups.append(belonging)
         else:
             self.member(tenant, kind, identity).groups.append(belonging)
@@ -325,7 +338,7 @@ class _Builder:
         kind, identity = split_reference(written)
         kind = self.aliases.get(kind, kind)
         if kind not in ("user", "service"):
-            raise _Problem(f"`{written}` is no user or service")
+            raise _ProblemError(f"`{written}` is no user or service")
         return kind, identity
 
     def resource_section(self) -> None:
@@ -335,9 +348,12 @@ class _Builder:
             return
         rows: dict[str, tuple[str | None, str, str, Document]] = {}
         for key, entry in entries.items():
-            self.attempt(f"resources.{key}", lambda key=key, entry=entry: rows.__setitem__(key, self.row(key, self.mapping(entry))))  # type: ignore[misc]
+            self.attempt(
+                f"resources.{key}",
+                lambda key=key, entry=entry: rows.__setitem__(key, self.row(key, self.mapping(entry))),
+            )
         for key in rows:
-            self.attempt(f"resources.{key}", lambda key=key: self.resource(key, rows))  # type: ignore[misc]
+            self.attempt(f"resources.{key}", lambda key=key: self.resource(key, rows))
 
     def row(self, key: str, entry: Document) -> tuple[str | None, str, str, Document]:
         """Read a row's key: `type:id`, or `tenant/type:id` where ids repeat."""
@@ -347,9 +363,11 @@ class _Builder:
         info = self.model.types.get(kind)
         if info is None or info.kind != "resource":
             fix = nearest(kind, [name for name, known in self.model.types.items() if known.kind == "resource"])
-            raise _Problem(f"the policy has no resource type `{kind}`" + (f"; did you mean `{fix}`?" if fix else ""))
+            raise _ProblemError(
+                f"the policy has no resource type `{kind}`" + (f"; did you mean `{fix}`?" if fix else "")
+            )
         if info.external:
-            raise _Problem(f"`{kind}` is external: it is kept by the application, not here")
+            raise _ProblemError(f"`{kind}` is external: it is kept by the application, not here")
         return tenant, kind, identity, entry
 
     def split_tenant(self, written: str) -> tuple[str | None, str]:
@@ -371,13 +389,13 @@ class _Builder:
                 parent_kind = self.model.tenant
             parent = f"{parent_kind}:{parent_id}"
             if parent_kind not in info.parents:
-                raise _Problem(f"a `{kind}` does not lie in a `{parent_kind}`")
+                raise _ProblemError(f"a `{kind}` does not lie in a `{parent_kind}`")
             if parent_tenant not in (None, home):
-                raise _Problem("the parent is of another tenant")
+                raise _ProblemError("the parent is of another tenant")
         place = f"resources.{key}"
         attributes = self.attributes(place, info.attributes, entry.get("attributes"))
         if (home, kind, identity) in self.resources:
-            raise _Problem("this resource stands here twice")
+            raise _ProblemError("this resource stands here twice")
         self.resources[home, kind, identity] = ResourceFact(kind, identity, parent, attributes, status == "deleted")
 
     def tenant_above(self, key: str, rows: dict[str, tuple[str | None, str, str, Document]]) -> str:
@@ -387,14 +405,14 @@ class _Builder:
         seen: set[str] = set()
         while True:
             if key in seen:
-                raise _Problem("the resource lies in itself")
+                raise _ProblemError("the resource lies in itself")
             seen.add(key)
             tenant, _, _, entry = rows[key]
             if tenant is not None:
                 return tenant
             parent = entry.get("parent")
             if not isinstance(parent, str):
-                raise _Problem("no parent is named, so its tenant is unknown: name one, or write `tenant/type:id`")
+                raise _ProblemError("no parent is named, so its tenant is unknown: name one, or write `tenant/type:id`")
             named, written = self.split_tenant(parent)
             if named is not None:
                 return named
@@ -403,7 +421,7 @@ class _Builder:
                 self.want_tenant(identity)
                 return identity
             if written not in rows:
-                raise _Problem(f"unknown parent `{parent}`")
+                raise _ProblemError(f"unknown parent `{parent}`")
             key = written
 
     def custom_role(self, entry: Document) -> None:
@@ -412,22 +430,22 @@ class _Builder:
         name, on = self.text(entry, "name"), self.text(entry, "on")
         on = self.model.tenant if on == "tenant" else on
         if on not in self.model.types:
-            raise _Problem(f"unknown type `{on}`")
+            raise _ProblemError(f"unknown type `{on}`")
         can = entry.get("can") or []
         if not isinstance(can, list) or not all(isinstance(pattern, str) for pattern in can):
-            raise _Problem("`can` is a list of patterns")
+            raise _ProblemError("`can` is a list of patterns")
         for pattern in can:
             if not is_well_formed(split(pattern)):
-                raise _Problem(f"`{pattern}` is no pattern: `type.action`, `type.*`, `*.action` or `*`")
+                raise _ProblemError(f"`{pattern}` is no pattern: `type.action`, `type.*`, `*.action` or `*`")
         own = self.custom.setdefault(tenant, {})
         if name in own:
-            raise _Problem(f"custom role `{name}` stands here twice")
+            raise _ProblemError(f"custom role `{name}` stands here twice")
         own[name] = CustomRole(name, on, tuple(can))
 
     def owner(self, entry: Document) -> str:
         if not self.model.has_tenant:
             if "tenant" in entry:
-                raise _Problem("the policy has no tenant")
+                raise _ProblemError("the policy has no tenant")
             return IMPLICIT_TENANT
         tenant = self.text(entry, "tenant")
         self.want_tenant(tenant)
@@ -444,7 +462,7 @@ class _Builder:
         kind = self.model.tenant if kind == "tenant" else self.aliases.get(kind, kind)
         if kind not in self.model.types:
             fix = nearest(kind, self.model.types)
-            raise _Problem(f"the policy has no type `{kind}`" + (f"; did you mean `{fix}`?" if fix else ""))
+            raise _ProblemError(f"the policy has no type `{kind}`" + (f"; did you mean `{fix}`?" if fix else ""))
         reference = f"{kind}:{identity}"
         if kind == self.model.tenant:
             self.want_tenant(identity)
@@ -464,10 +482,14 @@ class _Builder:
         if len(homes) == 1:
             return homes[0]
         if homes:
-            raise _Problem(f"`{written}` is in several tenants: write `{homes[0]}/{written}`")
+            raise _ProblemError(f"`{written}` is in several tenants: write `{homes[0]}/{written}`")
         if len(self.tenants) == 1:
             return next(iter(self.tenants))
-        raise _Problem(f"there is no `{written}`" if not self.model.types[kind].external else f"write `tenant/{written}`: it has no row")
+        raise _ProblemError(
+            f"there is no `{written}`"
+            if not self.model.types[kind].external
+            else f"write `tenant/{written}`: it has no row"
+        )
 
     def role(self, written: str, place: str) -> str:
         kind = place.partition(":")[0]
@@ -477,7 +499,7 @@ class _Builder:
                 return written
             own = [full.rpartition(".")[2] for full, role in self.model.roles.items() if role.type == kind]
             fix = nearest(written, own)
-            raise _Problem(f"`{kind}` has no role `{written}`" + (f"; did you mean `{fix}`?" if fix else ""))
+            raise _ProblemError(f"`{kind}` has no role `{written}`" + (f"; did you mean `{fix}`?" if fix else ""))
         return name
 
     def assignment(self, entry: Document) -> None:
@@ -487,7 +509,7 @@ class _Builder:
         grant = Grant(self.role(self.text(entry, "role"), place), place, *self.times(entry))
         if subject == ANYONE:
             if not tenant:
-                raise _Problem("`anyone` cannot hold a role on `system`")
+                raise _ProblemError("`anyone` cannot hold a role on `system`")
             self.granted.setdefault((tenant, ANYONE), []).append(grant)
             return
         kind, identity = split_reference(subject)
@@ -497,7 +519,7 @@ class _Builder:
         kind, identity = self.asker(subject)
         if not tenant:
             if (kind, identity) not in self.principals:
-                raise _Problem(f"unknown {kind} `{identity}`")
+                raise _ProblemError(f"unknown {kind} `{identity}`")
             self.principals[kind, identity].system.append(grant)
             return
         self.hold(tenant, kind, identity, grant)
@@ -505,18 +527,19 @@ class _Builder:
     def hold(self, tenant: str, kind: str, identity: str, grant: Grant) -> None:
         member = self.member(tenant, kind, identity)
         member.grants.append(grant)
-        # The shorthand of this file: a user named in an assignment is an active member where nothing is said of the tenant.
+        # The shorthand of this file: a user named in an assignment is an active member where nothing is said of the
+        # tenant.
         if kind == "user" and member.membership is None and self.model.has_tenant:
             member.membership = Membership("active")
 
     def assign_to_group(self, name: str, tenant: str, grant: Grant) -> None:
         group = self.groups.get(name)
         if group is None:
-            raise _Problem(f"unknown group `{name}`")
+            raise _ProblemError(f"unknown group `{name}`")
         if not tenant:
-            raise _Problem("a group cannot hold a role on `system`")
+            raise _ProblemError("a group cannot hold a role on `system`")
         if group.tenant not in (None, tenant):
-            raise _Problem(f"group `{name}` is of another tenant")
+            raise _ProblemError(f"group `{name}` is of another tenant")
         self.granted.setdefault((tenant, name), []).append(grant)
 
     def link(self, entry: Document) -> None:
@@ -526,9 +549,9 @@ class _Builder:
         self.want_tenant(home)
         tenant, place = self.place(self.text(entry, "on"))
         if not tenant:
-            raise _Problem("a link holds a role in a tenant, not on `system`")
+            raise _ProblemError("a link holds a role in a tenant, not on `system`")
         if (kind, identity) not in self.principals:
-            raise _Problem(f"unknown {kind} `{identity}`")
+            raise _ProblemError(f"unknown {kind} `{identity}`")
         role = self.role(self.text(entry, "role"), place)
         self.principals[kind, identity].links.append(Link(home, tenant, role, place, *self.times(entry)))
 

@@ -1,13 +1,14 @@
 """Fixtures of a `test` block → facts.
 
-Names in one test differ, so a name alone says which thing is meant; it is the thing's id too. Attributes may be left out.
+Names in one test differ, so a name alone says which thing is meant; it is the thing's id too. Attributes may be left
+out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, assert_never
 
 from engine import nodes
 from engine.diagnostics import Diagnostic
@@ -21,10 +22,11 @@ from engine.facts import (
     GroupFact,
     Link,
     MemberFact,
-    MemoryFacts,
     Membership,
+    MemoryFacts,
     PrincipalFact,
     ResourceFact,
+    Status,
     TenantFact,
 )
 from engine.model import SYSTEM, Attribute, Model
@@ -45,7 +47,8 @@ class FixtureError(Exception):
 
 @dataclass(slots=True)
 class Named:
-    """What a name of a test stands for. `tenant` is where it lies; of an external thing `properties` come with every request."""
+    """What a name of a test stands for. `tenant` is where it lies; of an external thing `properties` come with every
+    request."""
 
     type: str
     tenant: str | None
@@ -66,7 +69,9 @@ class World:
     def __init__(self, model: Model, statements: Sequence[nodes.FixtureNode | nodes.ExpectationNode]) -> None:
         self.model = model
         self.names: dict[str, Named] = {}
-        self.tenants: dict[str, TenantFact] = {} if model.has_tenant else {IMPLICIT_TENANT: TenantFact(IMPLICIT_TENANT, "active")}
+        self.tenants: dict[str, TenantFact] = (
+            {} if model.has_tenant else {IMPLICIT_TENANT: TenantFact(IMPLICIT_TENANT, "active")}
+        )
         self.principals: dict[tuple[str, str], PrincipalFact] = {}
         self.members: dict[tuple[str, str, str], _Member] = {}
         self.groups: dict[str, GroupFact] = {}
@@ -74,7 +79,13 @@ class World:
         self.resources: dict[tuple[str, str, str], ResourceFact] = {}
         self.custom: dict[str, dict[str, CustomRole]] = {}
         self.parents: dict[str, nodes.Name | None] = {}
-        fixtures = [s for s in statements if not isinstance(s, nodes.AskNode | nodes.RouteAskNode | nodes.ResourceSearchNode | nodes.SubjectSearchNode)]
+        fixtures = [
+            s
+            for s in statements
+            if not isinstance(
+                s, nodes.AskNode | nodes.RouteAskNode | nodes.ResourceSearchNode | nodes.SubjectSearchNode
+            )
+        ]
         for fixture in sorted(fixtures, key=self.is_no_tenant):  # what is of a tenant may stand before it
             self.declare(fixture)
         for fixture in fixtures:
@@ -90,12 +101,22 @@ class World:
         members = {key: MemberFact(m.membership, tuple(m.groups), tuple(m.grants)) for key, m in self.members.items()}
         granted = {key: tuple(grants) for key, grants in self.granted.items()}
         return MemoryFacts(
-            self.model, self.tenants, self.principals, members, self.groups, granted, self.resources, self.custom, "test"
-        )  # fmt: skip
+            self.model,
+            self.tenants,
+            self.principals,
+            members,
+            self.groups,
+            granted,
+            self.resources,
+            self.custom,
+            "test",
+        )
 
-    # --- names ------------------------------------------------------------------------------------------------------------------------
+    # --- names -------------------------------------------------------------------------------------
 
     def declare(self, fixture: nodes.FixtureNode) -> None:
+        kind: str
+        tenant: str | None
         match fixture:
             case nodes.LinkFixture() | nodes.CustomFixture():
                 return
@@ -107,6 +128,8 @@ class World:
                 tenant = tenant if self.model.has_tenant else IMPLICIT_TENANT
             case nodes.PrincipalFixture():
                 kind, tenant = fixture.type, None
+            case _:
+                assert_never(fixture)
         name = fixture.name.parts[0]
         if name in self.names:
             raise FixtureError("E0201", f"two fixtures are called `{name}`", fixture.name.span)
@@ -119,9 +142,18 @@ class World:
     def type_of(self, fixture: nodes.ThingFixture) -> str:
         written = self.model.tenant if fixture.type.text == "tenant" else fixture.type.text
         info = self.model.types.get(written)
-        if info is None or info.kind not in ("tenant", "resource") or (info.kind == "tenant" and not self.model.has_tenant):
+        if (
+            info is None
+            or info.kind not in ("tenant", "resource")
+            or (info.kind == "tenant" and not self.model.has_tenant)
+        ):
             known = [name for name, known in self.model.types.items() if known.kind in ("tenant", "resource")]
-            raise FixtureError("E0200", f"unknown type `{written}`", fixture.type.span, nearest(written, [*known, "user", "service", "group"]))
+            raise FixtureError(
+                "E0200",
+                f"unknown type `{written}`",
+                fixture.type.span,
+                nearest(written, [*known, "user", "service", "group"]),
+            )
         if fixture.suspended and info.kind != "tenant":
             raise FixtureError("E0500", "a tenant alone is suspended, or a user or service", fixture.name.span)
         if info.kind == "tenant" and fixture.parent is not None:
@@ -131,7 +163,12 @@ class World:
     def named(self, name: nodes.Name, what: str = "fixture") -> Named:
         found = self.names.get(name.parts[0])
         if found is None:
-            raise FixtureError("E0200", f"no {what} is called `{name.parts[0]}` in this test", name.span, nearest(name.parts[0], self.names))
+            raise FixtureError(
+                "E0200",
+                f"no {what} is called `{name.parts[0]}` in this test",
+                name.span,
+                nearest(name.parts[0], self.names),
+            )
         return found
 
     def tenant_name(self, name: nodes.Name) -> str:
@@ -139,7 +176,9 @@ class World:
         if text not in self.tenants or not self.model.has_tenant:
             if text == "tenant" and not name.quoted:
                 return self.only_tenant(name.span)
-            raise FixtureError("E0200", f"no tenant is called `{text}` in this test", name.span, nearest(text, self.tenants))
+            raise FixtureError(
+                "E0200", f"no tenant is called `{text}` in this test", name.span, nearest(text, self.tenants)
+            )
         return text
 
     def only_tenant(self, span: Span) -> str:
@@ -164,7 +203,7 @@ class World:
             parent = self.parents.get(parent.parts[0])
         return self.only_tenant(fixture.name.span)
 
-    # --- facts ------------------------------------------------------------------------------------------------------------------------
+    # --- facts -------------------------------------------------------------------------------------
 
     def fill(self, fixture: nodes.FixtureNode) -> None:
         match fixture:
@@ -184,7 +223,9 @@ class World:
         info = self.model.types[named.type]
         if info.kind == "tenant":
             attributes = self.attributes(info.attributes, fixture.attributes)
-            self.tenants[fixture.name.parts[0]] = TenantFact(fixture.name.parts[0], self.tenants[fixture.name.parts[0]].status, attributes)
+            self.tenants[fixture.name.parts[0]] = TenantFact(
+                fixture.name.parts[0], self.tenants[fixture.name.parts[0]].status, attributes
+            )
             return
         parent = self.place(fixture.parent)[1] if fixture.parent is not None else None
         if info.external:
@@ -194,7 +235,9 @@ class World:
                 named.properties["parent"] = parent
             return
         if parent is not None and parent.partition(":")[0] not in info.parents and fixture.parent is not None:
-            raise FixtureError("E0401", f"a `{info.name}` does not lie in a `{parent.partition(':')[0]}`", fixture.parent.span)
+            raise FixtureError(
+                "E0401", f"a `{info.name}` does not lie in a `{parent.partition(':')[0]}`", fixture.parent.span
+            )
         attributes = self.attributes(info.attributes, fixture.attributes)
         key = (named.tenant or "", named.type, fixture.name.parts[0])
         self.resources[key] = ResourceFact(named.type, fixture.name.parts[0], parent, attributes)
@@ -204,7 +247,9 @@ class World:
         for name, value in given:
             attribute = declared.get(name.text)
             if attribute is None:
-                raise FixtureError("E0301", f"there is no attribute `{name.text}`", name.span, nearest(name.text, declared))
+                raise FixtureError(
+                    "E0301", f"there is no attribute `{name.text}`", name.span, nearest(name.text, declared)
+                )
             if name.text in found:
                 raise FixtureError("E0201", f"attribute `{name.text}` stands here twice", name.span)
             try:
@@ -214,7 +259,8 @@ class World:
         return found
 
     def json(self, value: nodes.ValueNode, kind: Type | None = None) -> Json:
-        """A value as JSON has it. A fixture's name is a reference to it; so is a string where a reference is asked for."""
+        """A value as JSON has it. A fixture's name is a reference to it; so is a string where a reference is asked
+        for."""
         match value:
             case nodes.ListValue(items):
                 element = kind.element if kind is not None else None
@@ -252,14 +298,19 @@ class World:
 
     def fill_principal(self, fixture: nodes.PrincipalFixture) -> None:
         kind, identity = fixture.type, fixture.name.parts[0]
-        statuses: tuple[tuple[Literal["active", "guest"], tuple[nodes.Name, ...]], ...] = (("active", fixture.member_of), ("guest", fixture.guest_of))
+        statuses: tuple[tuple[Literal["active", "guest"], tuple[nodes.Name, ...]], ...] = (
+            ("active", fixture.member_of),
+            ("guest", fixture.guest_of),
+        )
         for status, tenants in statuses:
             for tenant in tenants:
                 self.member(self.tenant_name(tenant), kind, identity).membership = Membership(status)
         platform: list[Belonging] = []
         for group in fixture.groups:
             home = self.home_of_group(group)
-            (platform if home is None else self.member(home, kind, identity).groups).append(Belonging(self.group_name(group, home)))
+            (platform if home is None else self.member(home, kind, identity).groups).append(
+                Belonging(self.group_name(group, home))
+            )
         system: list[Grant] = []
         for held in fixture.held:
             home, grant = self.grant(held)
@@ -271,10 +322,10 @@ class World:
             if member.membership is None and self.model.has_tenant:
                 member.membership = Membership("active")
         attributes = self.attributes(self.model.types[kind].attributes, fixture.attributes)
-        status_of = "suspended" if fixture.suspended else "active"
+        status_of: Status = "suspended" if fixture.suspended else "active"
         self.principals[kind, identity] = PrincipalFact(
             kind, identity, status_of, attributes, tuple(platform), self.links_of(kind, identity), tuple(system)
-        )  # fmt: skip
+        )
 
     def links_of(self, kind: str, identity: str) -> tuple[Link, ...]:
         known = self.principals.get((kind, identity))
@@ -297,7 +348,7 @@ class World:
         known = self.principals.get(key) or PrincipalFact(*key, "active")
         self.principals[key] = PrincipalFact(
             *key, known.status, known.attributes, known.groups, (*known.links, *links), known.system
-        )  # fmt: skip
+        )
 
     def fill_custom(self, fixture: nodes.CustomFixture) -> None:
         kind = self.model.tenant if fixture.on.text == "tenant" else fixture.on.text
@@ -307,7 +358,9 @@ class World:
         own = self.custom.setdefault(tenant, {})
         if fixture.name.parts[0] in own:
             raise FixtureError("E0201", f"two custom roles are called `{fixture.name.parts[0]}`", fixture.name.span)
-        own[fixture.name.parts[0]] = CustomRole(fixture.name.parts[0], kind, tuple(pattern.text for pattern in fixture.patterns))
+        own[fixture.name.parts[0]] = CustomRole(
+            fixture.name.parts[0], kind, tuple(pattern.text for pattern in fixture.patterns)
+        )
 
     def grant(self, held: nodes.HeldNode) -> tuple[str, Grant]:
         tenant, place = self.place(held.on)
@@ -315,8 +368,12 @@ class World:
         role = self.model.role_on(kind, held.role.text)
         if role is None:
             own = [name.rpartition(".")[2] for name, known in self.model.roles.items() if known.type == kind]
-            raise FixtureError("E0200", f"`{kind}` has no role `{held.role.text}`", held.role.span, nearest(held.role.text, own))
-        return tenant, Grant(role, place, self.time(held.starts, ALWAYS, held.span), self.time(held.expires, NEVER, held.span))
+            raise FixtureError(
+                "E0200", f"`{kind}` has no role `{held.role.text}`", held.role.span, nearest(held.role.text, own)
+            )
+        return tenant, Grant(
+            role, place, self.time(held.starts, ALWAYS, held.span), self.time(held.expires, NEVER, held.span)
+        )
 
     def time(self, written: str | None, default: int, span: Span) -> int:
         if written is None:
@@ -346,3 +403,15 @@ class World:
             return IMPLICIT_TENANT
         homes = [home for home, kind, identity in self.members if f"{kind}:{identity}" == named.ref]
         return homes[0] if len(homes) == 1 else self.only_tenant(name.span)
+
+
+def check_tests(model: Model) -> list[Diagnostic]:
+    """Find mistakes in the fixtures of tests: unknown types, roles and attributes, two of one name. They keep no
+    policy from deciding."""
+    found = []
+    for test in model.tests:
+        try:
+            World(model, test.statements)
+        except FixtureError as error:
+            found.append(error.diagnostic)
+    return found

@@ -1,6 +1,7 @@
 """Built-in functions: one table of name, parameters, result, and the code that computes them.
 
-Implementations take values that may be `None`, which stands for "failed", and give `None` where they fail; they never raise.
+Implementations take values that may be `None`, which stands for "failed", and give `None` where they fail; they never
+raise.
 """
 
 from __future__ import annotations
@@ -12,16 +13,13 @@ from ipaddress import IPv4Address, IPv6Address
 
 from engine.values import (
     _EPOCH,
-    BOOL,
     CIDR,
-    DURATION,
     INT,
     MAX_DURATION,
     MAX_INT,
     MAX_TIME,
     MIN_INT,
     MIN_TIME,
-    SECOND,
     STRING,
     TIME,
     Network,
@@ -118,7 +116,8 @@ def is_inside(address: IPv4Address | IPv6Address | None, network: Network | None
 
 
 def is_like(text: str, pattern: tuple[str, ...]) -> bool:
-    """Match text with a pattern split at its stars, by two pointers: time is the product of the lengths at worst, and there is no recursion."""
+    """Match text with a pattern split at its stars, by two pointers: time is the product of the lengths at worst, and
+    there is no recursion."""
     first, *middle, last = pattern if len(pattern) > 1 else (pattern[0], pattern[0])
     if len(pattern) == 1:
         return text == first
@@ -131,6 +130,3 @@ def is_like(text: str, pattern: tuple[str, ...]) -> bool:
             return False
         position = found + len(piece)
     return True
-
-
-

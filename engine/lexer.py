@@ -1,6 +1,7 @@
 r"""Text → tokens.
 
-One regular expression with no nested repetition walks the text once, so its time is linear whatever comes in. A word is only a `name` here:
+One regular expression with no nested repetition walks the text once, so its time is linear whatever comes in. A word
+    is only a `name` here:
 whether it is a keyword, the parser says, at the place where the grammar has it.
 """
 
@@ -26,7 +27,9 @@ _TOKEN = re.compile(
 )
 _DURATION = re.compile(r"(?:\d+d)?(?:\d+h)?(?:\d+m)?(?:\d+s)?\Z")
 _ESCAPE = re.compile(r"\\(?:u\{([0-9A-Fa-f]{1,6})\}|(.)|$)", re.DOTALL)
-_NUMBER_HELP = "numbers are whole; durations are written `90s`, `15m`, `8h`, `30d`, `1h30m`; a name begins with a letter"
+_NUMBER_HELP = (
+    "numbers are whole; durations are written `90s`, `15m`, `8h`, `30d`, `1h30m`; a name begins with a letter"
+)
 _PLAIN_ESCAPES = {'"': '"', "\\": "\\", "n": "\n", "t": "\t"}
 
 
@@ -72,7 +75,14 @@ def tokenize(source: Source) -> tuple[list[Token], list[Diagnostic]]:
         elif kind == "string":
             tokens.append(Token("string", _unescape(word, span, found), span))
         else:
-            found.append(Diagnostic("E0100", "this string has no end on its line", span, 'write `"` at its end; `\\n` stands for a line end'))
+            found.append(
+                Diagnostic(
+                    "E0100",
+                    "this string has no end on its line",
+                    span,
+                    'write `"` at its end; `\\n` stands for a line end',
+                )
+            )
             tokens.append(Token("string", word[1:], span))
     tokens.append(Token("end", "", Span(source, size, size)))
     return tokens, found
@@ -100,7 +110,9 @@ def _unescape(word: str, span: Span, found: list[Diagnostic]) -> str:
             return _PLAIN_ESCAPES[letter]
         start = span.start + 1 + match.start()
         place = Span(span.source, start, start + len(match.group()))
-        found.append(Diagnostic("E0100", f"`{match.group()}` is no escape", place, r'a string knows \" \\ \n \t and \u{…}'))
+        found.append(
+            Diagnostic("E0100", f"`{match.group()}` is no escape", place, r"a string knows \" \\ \n \t and \u{…}")
+        )
         return ""
 
     return _ESCAPE.sub(replace, body)

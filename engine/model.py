@@ -1,8 +1,9 @@
-"""The checked policy: every name resolved, every type known, patterns unfolded to actions. The one form that everything reads.
+"""The checked policy: every name resolved, every type known, patterns unfolded to actions. The one form that
+everything reads.
 
-Expressions are typed and closed: they say of what they read, not how it was written. `when C unless D` has become `C and not D`, a
-`define` its condition, `contains` the `in` that it is, `principal is ROLE` the role's full name. Spans remain for people, and take no
-part in equality.
+Expressions are typed and closed: they say of what they read, not how it was written. `when C unless D` has become `C
+and not D`, a `define` its condition, `contains` the `in` that it is, `principal is ROLE` the role's full name. Spans
+remain for people, and take no part in equality.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from engine.values import BOOL, Type, Value
 
 SYSTEM = "system"
 
-# --- what a path starts from ------------------------------------------------------------------------------------------------------------
+# --- what a path starts from -----------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Entity:
     """Something that has an id and attributes.
 
-    `principal`, `resource`, `parent` and `tenant` are those of the request; `ancestor` is the nearest thing of type `type` on the chain,
-    the resource itself first; `referred` is what the reference `of` names.
+    `principal`, `resource`, `parent` and `tenant` are those of the request; `ancestor` is the nearest thing of type
+    `type` on the chain, the resource itself first; `referred` is what the reference `of` names.
     """
 
     kind: Literal["principal", "resource", "ancestor", "parent", "tenant", "referred"]
@@ -39,7 +40,7 @@ class Entity:
         return min(self.types)
 
 
-# --- terms ------------------------------------------------------------------------------------------------------------------------------
+# --- terms -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +116,15 @@ class Arith:
     span: Span = field(compare=False, repr=False)
 
 
-# --- conditions: expressions of type bool with three values -------------------------------------------------------------------------------
+# --- conditions: expressions of type bool with three values ----------------------------------------
 
 CompareOp = Literal["==", "!=", "<", "<=", ">", ">=", "in", "not in", "overlaps", "within", "like"]
 
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """A comparison; `how` says which `in` it is: an element of a set, a member of a group or of groups, inside a network or networks."""
+    """A comparison; `how` says which `in` it is: an element of a set, a member of a group or of groups, inside a
+    network or networks."""
 
     op: CompareOp
     left: Expr
@@ -134,7 +136,8 @@ class Compare:
 
 @dataclass(frozen=True, slots=True)
 class Has:
-    """`path has NAME`: whether reading it would give a value. Never fails. `name` None: whether the ancestor itself is there.
+    """`path has NAME`: whether reading it would give a value. Never fails. `name` None: whether the ancestor itself
+    is there.
 
     Of an attribute that `is_reference`, what it names must be there too.
     """
@@ -183,7 +186,7 @@ Term = Const | SetOf | Ref | Attr | Id | Sent | Call | Arith
 Condition = Compare | Has | Holds | Not | And | Or
 Expr = Term | Condition
 
-# --- declarations -----------------------------------------------------------------------------------------------------------------------
+# --- declarations ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +215,8 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class TypeInfo:
-    """A type of thing. `parents`: types that it may lie in; `above`: all types that may be on its chain beside itself; `always`: those that must."""
+    """A type of thing. `parents`: types that it may lie in; `above`: all types that may be on its chain beside
+    itself; `always`: those that must."""
 
     name: str
     kind: Literal["tenant", "resource", "principal", "system"]
@@ -241,15 +245,18 @@ class Can:
     span: Span = field(compare=False, repr=False)
 
 
-#: Where a role counts that another takes over by `is`: sets of types, all of one of which must be on the chain. A role of the same type counts
-#: everywhere, `(frozenset(),)`; `admin on organization is project.owner` makes an owner of every project inside, and of nothing beside them.
+#: Where a role counts that another takes over by `is`: sets of types, all of one of which must be on the chain. A
+#: role of the same type counts
+#: everywhere, `(frozenset(),)`; `admin on organization is project.owner` makes an owner of every project inside, and
+#: of nothing beside them.
 Within = tuple[frozenset[str], ...]
 EVERYWHERE: Within = (frozenset(),)
 
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """A role. `name` is `TYPE.NAME`; `satisfies`: all roles that it is, its own name too, and where; `gives`: all their `can`s, and where."""
+    """A role. `name` is `TYPE.NAME`; `satisfies`: all roles that it is, its own name too, and where; `gives`: all
+    their `can`s, and where."""
 
     name: str
     type: str
@@ -287,7 +294,8 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A route. `segments`: text, or a binding `{type}`; `{_}` any one segment; `{rest...}` what remains. A binding holds the type's full name."""
+    """A route. `segments`: text, or a binding `{type}`; `{_}` any one segment; `{rest...}` what remains. A binding
+    holds the type's full name."""
 
     method: str
     template: str
@@ -315,7 +323,8 @@ class Assign:
 
 @dataclass(frozen=True)
 class Model:
-    """A whole policy without errors. Mappings are by name; `tenant` is the tenant type's name, `tenant` itself where none is declared."""
+    """A whole policy without errors. Mappings are by name; `tenant` is the tenant type's name, `tenant` itself where
+    none is declared."""
 
     tenant: str
     has_tenant: bool
@@ -347,12 +356,17 @@ class Model:
         return frozenset(name for name, info in self.types.items() if name == kind or kind in info.above)
 
     def role_on(self, kind: str, written: str) -> str | None:
-        """The role that `written` means for a place of that type, in facts: its own type's, bare or with its type; or a custom one."""
+        """The role that `written` means for a place of that type, in facts: its own type's, bare or with its type; or
+        a custom one."""
         if written.startswith("custom."):
             return written
         name = written if written in self.roles and self.roles[written].type == kind else f"{kind}.{written}"
         if name in self.roles:
             return name
         if written.startswith("tenant.") and kind == self.tenant:
-            return self.role_on(kind, f"{self.tenant}.{written.removeprefix('tenant.')}") if self.tenant != "tenant" else None
+            return (
+                self.role_on(kind, f"{self.tenant}.{written.removeprefix('tenant.')}")
+                if self.tenant != "tenant"
+                else None
+            )
         return None

@@ -28,7 +28,7 @@ class Name:
         return ".".join(self.parts)
 
 
-# --- types and attributes -------------------------------------------------------------------------------------------------------------
+# --- types and attributes --------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +79,11 @@ class ActionNode:
     span: Span = _span()
 
 
-# --- conditions -----------------------------------------------------------------------------------------------------------------------
+# --- conditions ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Literal_:
+class Literal_:  # noqa: N801  # `Literal` is a name of `typing`
     """A literal: `value` is bool, int, str; of a duration the text as it stands."""
 
     kind: Literal["bool", "int", "string", "duration"]
@@ -162,10 +162,12 @@ class BoolNode:
     span: Span = _span()
 
 
-ExprNode = Literal_ | ListNode | CallNode | PathNode | ArithNode | CompareNode | HoldsNode | HasNode | NotNode | BoolNode
+ExprNode = (
+    Literal_ | ListNode | CallNode | PathNode | ArithNode | CompareNode | HoldsNode | HasNode | NotNode | BoolNode
+)
 
 
-# --- declarations ---------------------------------------------------------------------------------------------------------------------
+# --- declarations ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +253,8 @@ class CustomNode:
 
 @dataclass(frozen=True, slots=True)
 class WhoNode:
-    """`anyone`, `public`, `user`, `service`: kind is the word; `role`: a role; `group`: the name of a group of the platform."""
+    """`anyone`, `public`, `user`, `service`: kind is the word; `role`: a role; `group`: the name of a group of the
+    platform."""
 
     kind: Literal["anyone", "public", "user", "service", "role", "group"]
     name: Name
@@ -277,10 +280,10 @@ class RouteNode:
 
     method: str
     template: str
-    template_span: Span = _span()
     action: PatternNode | None
     parent: Name | None
     open_to: Literal["public", "authenticated"] | None
+    template_span: Span = _span()
     span: Span = _span()
 
 
@@ -313,7 +316,7 @@ class DefineNode:
     span: Span = _span()
 
 
-# --- tests ----------------------------------------------------------------------------------------------------------------------------
+# --- tests -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -418,7 +421,8 @@ class TailNode:
 
 @dataclass(frozen=True, slots=True)
 class AskNode:
-    """`SUBJECT can|cannot ACTION RESOURCE`; for a new resource `resource` is its type and `new` holds. No subject: anonymous."""
+    """`SUBJECT can|cannot ACTION RESOURCE`; for a new resource `resource` is its type and `new` holds. No subject:
+    anonymous."""
 
     subject: Name | None
     expected: bool

@@ -1,9 +1,10 @@
 """Text → syntax tree.
 
-A recursive descent over the tokens of one file, one method per rule of the grammar, each quoting its rule. The design sketched a lark
-grammar; three things argued for this form, each seen: words are keywords only where the grammar has them (an action may be called `in`,
-a rule `because`), which here needs no lexer states; after a syntax error the next declaration is found, so all errors of all files come
-in one run; and `bylaw lint` has no parser to import and no tables to build or to trust from a cache (importing lark alone costs 50 ms).
+A recursive descent over the tokens of one file, one method per rule of the grammar, each quoting its rule. The design
+sketched a lark grammar; three things argued for this form, each seen: words are keywords only where the grammar has
+them (an action may be called `in`, a rule `because`), which here needs no lexer states; after a syntax error the next
+declaration is found, so all errors of all files come in one run; and `bylaw lint` has no parser to import and no
+tables to build or to trust from a cache (importing lark alone costs 50 ms).
 
 What is deeper than `MAX_NESTING` is refused here, so that no later stage can run out of stack.
 """
@@ -22,12 +23,47 @@ T = TypeVar("T")
 MAX_NESTING = 64
 MAX_TEXT = 4 * 1024 * 1024
 
-DECLARATIONS = ("tenant", "resource", "principal", "system", "context", "role", "custom", "allow", "deny", "route", "assign", "define", "test")
+DECLARATIONS = (
+    "tenant",
+    "resource",
+    "principal",
+    "system",
+    "context",
+    "role",
+    "custom",
+    "allow",
+    "deny",
+    "route",
+    "assign",
+    "define",
+    "test",
+)
 COMPARISONS = ("in", "contains", "overlaps", "within", "like")
 SYMBOLS = ("==", "!=", "<", "<=", ">", ">=")
 #: Words that a test's statements are made of: a name spelt like one is quoted.
 TEST_WORDS = frozenset(
-    "can cannot exactly none anonymous is as in of with at because from until new guest suspended allowed denied on".split()
+    [
+        "can",
+        "cannot",
+        "exactly",
+        "none",
+        "anonymous",
+        "is",
+        "as",
+        "in",
+        "of",
+        "with",
+        "at",
+        "because",
+        "from",
+        "until",
+        "new",
+        "guest",
+        "suspended",
+        "allowed",
+        "denied",
+        "on",
+    ]
 )
 
 
@@ -64,7 +100,7 @@ class _Parser:
         self.index = 0
         self.depth = 0
 
-    # --- the tokens -------------------------------------------------------------------------------------------------------------------
+    # --- the tokens --------------------------------------------------------------------------------
 
     @property
     def token(self) -> Token:
@@ -115,14 +151,20 @@ class _Parser:
             self.fail(f"expected `{text}`")
         return self.advance()
 
-    def fail(self, wanted: str, *, help: str | None = None, known: tuple[str, ...] = ()) -> NoReturn:
+    def fail(self, wanted: str, *, cure: str | None = None, known: tuple[str, ...] = ()) -> NoReturn:
         token = self.token
-        shown = {"end": "the text ends", "string": f'there is "{token.text}"'}.get(token.kind, f"there is `{token.text}`")
+        shown = {"end": "the text ends", "string": f'there is "{token.text}"'}.get(
+            token.kind, f"there is `{token.text}`"
+        )
         fix = nearest(token.text, known) if known and token.kind == "name" else None
         place = token.span
         if token.kind == "end" and self.index:
             place = self.tokens[self.index - 1].span
-        raise _SyntaxError(Diagnostic("E0100", f"{wanted}, but {shown}", place, help or (f"did you mean `{fix}`?" if fix else None), fix))
+        raise _SyntaxError(
+            Diagnostic(
+                "E0100", f"{wanted}, but {shown}", place, cure or (f"did you mean `{fix}`?" if fix else None), fix
+            )
+        )
 
     def skip_to_declaration(self) -> None:
         """Go on to the next word that begins a line unindented and may begin a declaration."""
@@ -131,7 +173,11 @@ class _Parser:
             self.index += 1
         while not self.at_end():
             token = self.token
-            if token.kind == "name" and token.text in DECLARATIONS and token.span.source.position(token.span.start)[1] == 1:
+            if (
+                token.kind == "name"
+                and token.text in DECLARATIONS
+                and token.span.source.position(token.span.start)[1] == 1
+            ):
                 return
             self.index += 1
 
@@ -139,7 +185,14 @@ class _Parser:
         """Run a rule one level deeper, up to `MAX_NESTING`."""
         self.depth += 1
         if self.depth > MAX_NESTING:
-            raise _SyntaxError(Diagnostic("E0101", f"nested deeper than {MAX_NESTING} levels", self.token.span, "name a part of it with `define`"))
+            raise _SyntaxError(
+                Diagnostic(
+                    "E0101",
+                    f"nested deeper than {MAX_NESTING} levels",
+                    self.token.span,
+                    "name a part of it with `define`",
+                )
+            )
         try:
             return rule()
         finally:
@@ -152,7 +205,7 @@ class _Parser:
             items.append(rule())
         return tuple(items)
 
-    # --- names ------------------------------------------------------------------------------------------------------------------------
+    # --- names -------------------------------------------------------------------------------------
 
     def segment(self, what: str) -> Token:
         """NAME or a quoted string that stands for one."""
@@ -160,7 +213,7 @@ class _Parser:
         if token.kind not in ("name", "string"):
             self.fail(f"expected {what}")
         if token.kind == "string" and (not token.text or any(c in token.text for c in ":/.*")):
-            self.fail(f"expected {what}", help="a quoted name holds none of `: / . *` and is not empty")
+            self.fail(f"expected {what}", cure="a quoted name holds none of `: / . *` and is not empty")
         return self.advance()
 
     def name(self, what: str) -> nodes.Name:
@@ -181,10 +234,11 @@ class _Parser:
             self.fail(f"expected {what} in double quotes")
         return self.advance().text
 
-    # --- declarations -----------------------------------------------------------------------------------------------------------------
+    # --- declarations ------------------------------------------------------------------------------
 
     def declaration(self) -> nodes.Declaration:
-        """tenant | resource | principal | system | context | role | custom | allow | deny | route | assign | define | test"""
+        """tenant | resource | principal | system | context | role | custom | allow | deny | route | assign | define |
+        test"""
         rules: dict[str, Callable[[Token], nodes.Declaration]] = {
             "tenant": self.tenant,
             "resource": self.resource,
@@ -202,7 +256,7 @@ class _Parser:
         }
         token = self.token
         if token.kind != "name" or token.text not in rules:
-            self.fail("expected a declaration", known=DECLARATIONS, help=None)
+            self.fail("expected a declaration", known=DECLARATIONS, cure=None)
         self.advance()
         return rules[token.text](token)
 
@@ -343,10 +397,24 @@ class _Parser:
             parts.append(self.pattern_part())
         span = self.since(start)
         stars = parts.count("*")
-        if stars > 1 or (stars and len(parts) > 1 and parts[0] != "*" and parts[-1] != "*") or (parts[0] == "*" and len(parts) > 2):
-            raise _SyntaxError(Diagnostic("E0100", f"`{'.'.join(parts)}` is no pattern", span, "patterns are `type.action`, `type.*`, `namespace.*`, `*.action` and `*`"))
+        if (
+            stars > 1
+            or (stars and len(parts) > 1 and parts[0] != "*" and parts[-1] != "*")
+            or (parts[0] == "*" and len(parts) > 2)
+        ):
+            raise _SyntaxError(
+                Diagnostic(
+                    "E0100",
+                    f"`{'.'.join(parts)}` is no pattern",
+                    span,
+                    "patterns are `type.action`, `type.*`, `namespace.*`, `*.action` and `*`",
+                )
+            )
         if self.is_punct("*") and self.token.span.start == span.end:
-            self.fail("a `*` stands for a whole segment", help="patterns are `type.action`, `type.*`, `namespace.*`, `*.action` and `*`")
+            self.fail(
+                "a `*` stands for a whole segment",
+                cure="patterns are `type.action`, `type.*`, `namespace.*`, `*.action` and `*`",
+            )
         return nodes.PatternNode(tuple(parts), span)
 
     def pattern_part(self) -> str:
@@ -369,10 +437,13 @@ class _Parser:
         return tuple(patterns)
 
     def rule(self, start: Token) -> nodes.RuleNode:
-        """("allow" | "deny") NAME ":" WHO, … "to" PATTERN, … [ when ] [ unless ] [ "because" STRING ] [ "with" "{" … "}" ]"""
+        """("allow" | "deny") NAME ":" WHO, … "to" PATTERN, … [ when ] [ unless ] [ "because" STRING ] [ "with" "{" …
+        "}" ]"""
         name = self.name("the name of the rule")
         if not self.is_punct(":"):
-            self.fail("expected `:` after the rule's name", help=f"every rule has a name: `{start.text} my_rule: … to …`")
+            self.fail(
+                "expected `:` after the rule's name", cure=f"every rule has a name: `{start.text} my_rule: … to …`"
+            )
         self.advance()
         who = self.list_of(self.who)
         self.want_word("to")
@@ -390,10 +461,10 @@ class _Parser:
             self.advance()
             token = self.advance()
             return nodes.WhoNode("group", nodes.Name((token.text,), token.span, True), self.since(start))
-        name = self.dotted("who: `anyone`, `public`, `user`, `service`, a role, or `group \"NAME\"`")
+        name = self.dotted('who: `anyone`, `public`, `user`, `service`, a role, or `group "NAME"`')
         for kind in ("anyone", "public", "user", "service"):
             if start.kind == "name" and name.text == kind:
-                return nodes.WhoNode(kind, name, name.span)  # type: ignore[arg-type]  # one of the literals, by the line above
+                return nodes.WhoNode(kind, name, name.span)
         return nodes.WhoNode("role", name, name.span)
 
     def obligations(self) -> tuple[tuple[nodes.Name, nodes.Literal_], ...]:
@@ -431,7 +502,7 @@ class _Parser:
                 parent = self.dotted("the type of the parent")
         else:
             self.fail("expected `to`, `public` or `authenticated`", known=("to", "public", "authenticated"))
-        return nodes.RouteNode(method, template, template_token.span, action, parent, open_to, self.since(start))
+        return nodes.RouteNode(method, template, action, parent, open_to, template_token.span, self.since(start))
 
     def assign(self, start: Token) -> nodes.AssignNode:
         """ "assign" ROLE, … "by" ROLE, … [ "when" cond ] [ "{" option, … "}" ]"""
@@ -461,10 +532,10 @@ class _Parser:
             self.advance()
             token = self.advance()
             return nodes.AssignedNode("group", nodes.Name((token.text,), token.span, True), self.since(start))
-        name = self.dotted("a role, `members`, `groups`, `custom` or `group \"NAME\"`")
+        name = self.dotted('a role, `members`, `groups`, `custom` or `group "NAME"`')
         for kind in ("members", "groups", "custom"):
             if start.kind == "name" and name.text == kind:
-                return nodes.AssignedNode(kind, name, name.span)  # type: ignore[arg-type]  # one of the literals
+                return nodes.AssignedNode(kind, name, name.span)
         return nodes.AssignedNode("role", name, name.span)
 
     def assign_option(self, options: dict[str, object]) -> None:
@@ -485,7 +556,10 @@ class _Parser:
                 self.fail("expected a duration, like `30d`")
             key, value = "expires", self.advance().text  # type: ignore[assignment]  # one dict for all options
         else:
-            self.fail("expected `max N`, `not self`, `approval`, `anyone` or `expires within DURATION`", known=("max", "approval", "anyone", "expires"))
+            self.fail(
+                "expected `max N`, `not self`, `approval`, `anyone` or `expires within DURATION`",
+                known=("max", "approval", "anyone", "expires"),
+            )
         if key in options:
             raise _SyntaxError(Diagnostic("E0100", f"`{key}` stands here twice", self.since(start)))
         options[key] = value
@@ -496,7 +570,7 @@ class _Parser:
         self.want_punct("=")
         return nodes.DefineNode(name, self.condition(), self.since(start))
 
-    # --- conditions -------------------------------------------------------------------------------------------------------------------
+    # --- conditions --------------------------------------------------------------------------------
 
     def condition(self) -> nodes.ExprNode:
         """cond := and { "or" and }"""
@@ -531,7 +605,7 @@ class _Parser:
         right = self.sum()
         if self.comparison_op() is not None:
             self.index -= 1
-            self.fail("comparisons do not chain", help="join two comparisons with `and`")
+            self.fail("comparisons do not chain", cure="join two comparisons with `and`")
         return nodes.CompareNode(op, left, right, self.since(start))
 
     def comparison_op(self) -> str | None:
@@ -544,7 +618,7 @@ class _Parser:
             self.index += 2
             return "not in"
         if token.is_punct("="):
-            self.fail("expected `==`", help="`==` compares; `=` stands in `define` alone")
+            self.fail("expected `==`", cure="`==` compares; `=` stands in `define` alone")
         return None
 
     def holds(self, subject: nodes.PathNode, start: Token) -> nodes.HoldsNode:
@@ -553,7 +627,10 @@ class _Parser:
         self.advance()
         role = self.dotted("a role")
         if not self.is_word("on", "at"):
-            self.fail("expected `on` or `at` and a place", help="`principal is ROLE on resource`: held there or above; `at`: on that very instance")
+            self.fail(
+                "expected `on` or `at` and a place",
+                cure="`principal is ROLE on resource`: held there or above; `at`: on that very instance",
+            )
         exact = self.advance().text == "at"
         return nodes.HoldsNode(role, exact, self.path(), self.since(start))
 
@@ -630,7 +707,7 @@ class _Parser:
             segments.append(self.name("a name after the point"))
         return nodes.PathNode(tuple(segments), self.since(start))
 
-    # --- tests ------------------------------------------------------------------------------------------------------------------------
+    # --- tests -------------------------------------------------------------------------------------
 
     def test(self, start: Token) -> nodes.TestNode:
         """ "test" STRING "{" { fixture | expectation } "}" """
@@ -651,7 +728,11 @@ class _Parser:
                 return self.subject_search(start)
             if following.kind == "string" and self.ahead(2).is_word("as"):
                 return self.route_ask(start)
-            if following.kind in ("name", "string") and not following.is_word("can") and not following.is_word("cannot"):
+            if (
+                following.kind in ("name", "string")
+                and not following.is_word("can")
+                and not following.is_word("cannot")
+            ):
                 fixtures: dict[str, Callable[[Token], nodes.FixtureNode]] = {
                     "group": self.group_fixture,
                     "user": self.principal_fixture,
@@ -666,7 +747,8 @@ class _Parser:
         return self.thing_fixture(start)
 
     def fixture_name(self, what: str) -> nodes.Name:
-        """The name of something in a test: a bare name that is no word of a test, or a quoted one that may hold anything."""
+        """The name of something in a test: a bare name that is no word of a test, or a quoted one that may hold
+        anything."""
         token = self.token
         if token.kind == "string":
             self.advance()
@@ -674,7 +756,7 @@ class _Parser:
         if token.kind != "name":
             self.fail(f"expected {what}")
         if token.text in TEST_WORDS:
-            self.fail(f"expected {what}", help=f'a name that is a keyword is quoted: `"{token.text}"`')
+            self.fail(f"expected {what}", cure=f'a name that is a keyword is quoted: `"{token.text}"`')
         self.advance()
         return nodes.Name((token.text,), token.span)
 
@@ -702,7 +784,8 @@ class _Parser:
         return nodes.GroupFixture(name, tenant, groups, attributes, held, self.since(start))
 
     def principal_fixture(self, start: Token) -> nodes.PrincipalFixture:
-        """ "user" | "service" NAME [ "suspended" ] { [ "guest" ] "of" TENANT, … } [ "in" GROUP, … ] [ "{" … "}" ] [ ":" HELD ]"""
+        """ "user" | "service" NAME [ "suspended" ] { [ "guest" ] "of" TENANT, … } [ "in" GROUP, … ] [ "{" … "}" ] [
+        ":" HELD ]"""
         kind: Literal["user", "service"] = "user" if self.advance().text == "user" else "service"
         name = self.fixture_name("the name of the principal")
         suspended = self.take_word("suspended")

@@ -12,7 +12,9 @@ from collections.abc import Collection, Iterable, Mapping
 from engine.model import Action, Model, TypeInfo
 
 
-def matching(parts: tuple[str, ...], types: Mapping[str, TypeInfo], *, tenant: str, own: str | None = None) -> list[Action]:
+def matching(
+    parts: tuple[str, ...], types: Mapping[str, TypeInfo], *, tenant: str, own: str | None = None
+) -> list[Action]:
     """Return the declared actions that a pattern names, wherever they are.
 
     Args:
@@ -26,7 +28,9 @@ def matching(parts: tuple[str, ...], types: Mapping[str, TypeInfo], *, tenant: s
     if len(parts) == 1:
         return _one(types.get(own or ""), parts[0])
     if parts[0] == "*":
-        return [info.actions[parts[1]] for info in types.values() if parts[1] in info.actions] if len(parts) == 2 else []
+        return (
+            [info.actions[parts[1]] for info in types.values() if parts[1] in info.actions] if len(parts) == 2 else []
+        )
     name = _type_name(parts[:-1], types, tenant)
     if parts[-1] != "*":
         return _one(types.get(name), parts[-1])
@@ -61,7 +65,8 @@ def is_well_formed(parts: tuple[str, ...]) -> bool:
 
 
 def ceiling_cut(model: Model, kind: str, written: Iterable[str]) -> frozenset[str]:
-    """Return the action codes that a custom role on `kind` gives: its patterns, cut to the line that the policy draws for that type."""
+    """Return the action codes that a custom role on `kind` gives: its patterns, cut to the line that the policy draws
+    for that type."""
     ceiling: Collection[str] = model.custom.get(kind, frozenset())
     return frozenset(
         action.code

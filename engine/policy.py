@@ -6,7 +6,7 @@ Reading files and the clock happens here, at the edge, and nowhere further in.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ Clock = Callable[[], int]
 
 
 def read_sources(path: str | Path) -> list[Source]:
-    """Read a policy: a directory of `*.bylaw`, recursively, or one such file. Names that begin with a point are skipped.
+    """Read a policy: a directory of `*.bylaw`, recursively, or one such file. Names that begin with a point are
+    skipped.
 
     Raises:
         PolicyError: there is no such path, no policy in it, or a file is no UTF-8.
@@ -60,7 +61,8 @@ def _read(path: Path, name: str) -> Source:
 
 
 def compile_sources(sources: Iterable[Source]) -> tuple[Model | None, list[Diagnostic]]:
-    """Parse and check a policy; the model, unless there are errors, and everything that was found, warnings and notes too."""
+    """Parse and check a policy; the model, unless there are errors, and everything that was found, warnings and notes
+    too."""
     parsed = [(source, *parse(source)) for source in sources]
     syntax = [d for _, _, found in parsed for d in found]
     model, found = check([(source, module) for source, module, _ in parsed], syntax)
@@ -125,7 +127,8 @@ class Policy:
         if now is None:
             now = self.clock()
         if type(request) is Request and not request.has_properties:
-            # What has been asked before is remembered by the very strings of the request; all else takes the long way, to the same `judge`.
+            # What has been asked before is remembered by the very strings of the request; all else takes the long
+            # way, to the same `judge`.
             space = questioner.spaces.get(request.tenant)
             if space is not None and space.is_active:
                 s = space.standings.get(request.subject)
@@ -133,14 +136,19 @@ class Policy:
                 if s is not None and t is not None and s.since <= now < s.until and not s.is_inactive:
                     plan = s.plans[t.type][request.action]  # type: ignore[index]  # None is refused there like any unknown action
                     if not plan.action.new:
-                        context = questioner.sent(self.model.context, request.context, "context") if request.context else _NOTHING_SENT
+                        context = (
+                            questioner.sent(self.model.context, request.context, "context")
+                            if request.context
+                            else _NOTHING_SENT
+                        )
                         return judge(Question(plan, s, t, context, _NOTHING_SENT, now))
         if isinstance(request, HttpRequest):
             return questioner.decide_route(request, now)
         return questioner.decide(request, now)
 
     def search(self, request: Request, facts: Facts) -> list[str]:
-        """Answer a search, complete and sorted: the request leaves out the id of the subject or of the resource, or the action.
+        """Answer a search, complete and sorted: the request leaves out the id of the subject or of the resource, or
+        the action.
 
         Raises:
             RequestError: it is malformed.
@@ -155,7 +163,9 @@ _NOTHING_SENT: dict[str, Any] = {}
 class Facts:
     """Facts to decide on, with what has been derived from them for one policy at a time."""
 
-    def __init__(self, document: Document, policy: Policy, *, strict: bool = True, written: bool = False, name: str = "facts") -> None:
+    def __init__(
+        self, document: Document, policy: Policy, *, strict: bool = True, written: bool = False, name: str = "facts"
+    ) -> None:
         """Make facts of Python values shaped like a facts file.
 
         Args:
@@ -165,7 +175,9 @@ class Facts:
         Raises:
             FactsError: they do not fit the policy; lists every problem.
         """
-        self.make: Callable[[Model], MemoryFacts] = lambda model: build(document, model, strict=strict, written=written, name=name)
+        self.make: Callable[[Model], MemoryFacts] = lambda model: build(
+            document, model, strict=strict, written=written, name=name
+        )
         self.bind(policy)
 
     @classmethod

@@ -1,21 +1,24 @@
-"""The compiled policy: for each action a plan, for each set of roles what it gives. Immutable but for what it fills in on first use.
+"""The compiled policy: for each action a plan, for each set of roles what it gives. Immutable but for what it fills
+in on first use.
 
-A `Plan` holds the rules that can matter to one action asked by one kind of principal, and no others, so a policy of ten thousand rules decides
-as fast as one of ten. A `RoleSet` stands for roles held together at one place; asked for a plan it answers what they give there.
+A `Plan` holds the rules that can matter to one action asked by one kind of principal, and no others, so a policy of
+ten thousand rules decides as fast as one of ten. A `RoleSet` stands for roles held together at one place; asked for a
+plan it answers what they give there.
 
-The design sketched bit masks, one bit a permission. Measured, a mask as wide as the policy costs more with every rule (its `&` makes a number
-of that width), while a look-up by plan costs the same for any policy; and role sets are shared by all who hold the same roles, so memory goes
-by combinations, not by principals. Both are folded when first asked, never at check time.
+The design sketched bit masks, one bit a permission. Measured, a mask as wide as the policy costs more with every rule
+(its `&` makes a number of that width), while a look-up by plan costs the same for any policy; and role sets are
+shared by all who hold the same roles, so memory goes by combinations, not by principals. Both are folded when first
+asked, never at check time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from engine.compiler import Compiler, Test
 from engine.errors import RequestError
-from engine.model import Action, Conditions, Model, Role, Rule, TypeInfo, Within
+from engine.model import Action, Can, Conditions, Model, Role, Rule, TypeInfo, Within
 from engine.routes import RouteTable
 from engine.spelling import nearest
 from engine.values import Value
@@ -25,7 +28,8 @@ if TYPE_CHECKING:
 
 Asker = Literal["user", "service", "anonymous"]
 ASKERS: tuple[Asker, ...] = ("user", "service", "anonymous")
-#: A rule and the function that settles it: for an allow whether its condition is true, for a deny whether it is false. None: no condition.
+#: A rule and the function that settles it: for an allow whether its condition is true, for a deny whether it is
+#: false. None: no condition.
 Tested = tuple[Rule, Test | None]
 
 
@@ -33,9 +37,20 @@ class Plan:
     """All that can matter when one kind of principal asks for one action."""
 
     __slots__ = (
-        "action", "anyone_allows", "asker", "code", "denies", "group_allows", "group_denies", "has_more_allows", "has_more_denies",
-        "public_allows", "role_allows", "role_denies",
-    )  # fmt: skip
+        "action",
+        "anyone_allows",
+        "asker",
+        "code",
+        "denies",
+        "group_allows",
+        "group_denies",
+        "has_more_allows",
+        "has_more_denies",
+        "has_obligations",
+        "public_allows",
+        "role_allows",
+        "role_denies",
+    )
 
     def __init__(self, program: Program, action: Action, asker: Asker) -> None:
         self.action = action
@@ -54,16 +69,27 @@ class Plan:
         self.role_allows = tuple(a for a in allows if named and a[0].who.roles)
         self.has_more_denies = bool(self.group_denies or self.role_denies)
         self.has_more_allows = bool(self.group_allows or self.role_allows)
+        self.has_obligations = any(rule.obligations for rule, _ in allows)
 
 
-#: What a set of roles gives for a plan: True without condition, None nothing, else the conditions of which one must be true.
+class Giver(NamedTuple):
+    """A role, the `can` of it (None: a custom role) that gives an action, and the test of whether it does; None: it
+    does."""
+
+    role: str
+    can: Can | None
+    test: Test | None
+
+
+#: What a set of roles gives for a plan: True without condition, None nothing, else the conditions of which one must
+#: be true.
 Gives = tuple[Test, ...] | Literal[True] | None
 
 
 class RoleSet(dict[Plan, "Gives"]):
     """Roles held together at one place. As a mapping: what they give for a plan, worked out at the first question."""
 
-    __slots__ = ("custom", "names", "program", "satisfies")
+    __slots__ = ("_givers", "custom", "names", "program", "satisfies")
 
     def __init__(self, program: Program, names: tuple[str, ...], custom: Mapping[str, frozenset[str]]) -> None:
         """Make the set.
@@ -76,37 +102,41 @@ class RoleSet(dict[Plan, "Gives"]):
         self.program = program
         self.names = names
         self.custom = custom
+        self._givers: dict[Plan, tuple[Giver, ...]] = {}
         self.satisfies: dict[str, Within] = {}
         for role in (program.model.roles[name] for name in names if name in program.model.roles):
             for other, within in role.satisfies.items():
                 self.satisfies[other] = self.satisfies.get(other, ()) + within
 
     def __missing__(self, plan: Plan) -> Gives:
-        gives = self[plan] = self.work_out(plan)
+        tests = [giver.test for giver in self.givers(plan)]
+        gives: Gives = True if None in tests else tuple(test for test in tests if test is not None) or None
+        self[plan] = gives
         return gives
 
-    def work_out(self, plan: Plan) -> Gives:
-        tests: list[Test] = []
-        for name in self.names:
-            if name in self.custom:
-                if plan.code in self.custom[name]:
-                    return True
-                continue
-            for can, within in self.program.model.roles[name].gives:
-                if plan.code not in can.actions:
-                    continue
-                lies = lies_within(self.program.model.types[plan.action.type], within, is_new=plan.action.new)
-                if lies is False:
-                    continue
+    def givers(self, plan: Plan) -> tuple[Giver, ...]:
+        """What gives something for a plan, by name of the role, each with the test of whether it does."""
+        found = self._givers.get(plan)
+        if found is None:
+            found = self._givers[plan] = tuple(giver for name in self.names for giver in self._givers_of(name, plan))
+        return found
+
+    def _givers_of(self, name: str, plan: Plan) -> list[Giver]:
+        if name in self.custom:
+            return [Giver(name, None, None)] if plan.code in self.custom[name] else []
+        info = self.program.model.types[plan.action.type]
+        found = []
+        for can, within in self.program.model.roles[name].gives:
+            lies = lies_within(info, within, is_new=plan.action.new) if plan.code in can.actions else False
+            if lies is not False:
                 test = self.program.true(can.conditions, plan)
-                if test is None and lies is True:
-                    return True
-                tests.append(test if lies is True and test is not None else _tested_within(within, test))
-        return tuple(tests) or None
+                found.append(Giver(name, can, test if lies is True else _tested_within(within, test)))
+        return found
 
 
 def lies_within(info: TypeInfo, within: Within, *, is_new: bool) -> bool | None:
-    """Say whether everything of a type lies within all types of one of these sets, nothing does (False), or it depends (None).
+    """Say whether everything of a type lies within all types of one of these sets, nothing does (False), or it
+    depends (None).
 
     What is new is judged in its parent, and so is no place itself.
     """
@@ -176,7 +206,9 @@ class Program:
         name = written
         if name not in actions:
             dotted = written.replace(":", ".")
-            name = next((dotted.removeprefix(f"{own}.") for own in self._own_names(kind) if dotted.startswith(f"{own}.")), "")
+            name = next(
+                (dotted.removeprefix(f"{own}.") for own in self._own_names(kind) if dotted.startswith(f"{own}.")), ""
+            )
         if name not in actions:
             fix = nearest(written, actions)
             hint = f"; did you mean `{fix}`?" if fix else ""

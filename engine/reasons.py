@@ -1,21 +1,24 @@
 """Why: everything that speaks for and against, weighed in full.
 
-`judge` stops at the first thing that settles a question; here nothing stops. Every rule that means the principal and every `can` of a role
-that he holds gets its verdict: true, false or failed. What a decision reports (`by`, `because`, obligations, failed conditions), what
-`explain` shows and what coverage counts, are read off this.
+`judge` stops at the first thing that settles a question; here nothing stops. Every rule that means the principal and
+every `can` of a role that he holds gets its verdict: true, false or failed. What a decision reports (`by`, `because`,
+obligations, failed conditions), what `explain` shows and what coverage counts, are read off this.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from engine.authorizer import Question, holds_any, is_platform_group
 from engine.decision import NO_REASONS, Decision, Obligation, Reasons
 from engine.model import Can, Conditions, Expr, Rule
+from engine.program import RoleSet
 from engine.space import SYSTEM_PLACE
 
 Verdict = Literal["true", "false", "failed"]
+Way = Literal["held", "link", "system"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class WeighedCan:
 
     role: str
     place: str
-    way: Literal["held", "link", "system"]
+    way: Way
     can: Can | None
     condition: Expr | None
     verdict: Verdict
@@ -109,18 +112,25 @@ def _means(question: Question, rule: Rule, *, outside: bool) -> bool:
     return s.inside and (in_group or holds_any(question, who.roles, wide=False))
 
 
-def _weigh_cans(question: Question) -> list[WeighedCan]:
+def _ways(question: Question) -> Iterator[tuple[int, str, Way, RoleSet]]:
+    """All that is held on the target and above, however it is held: how far up, where, and the roles."""
     s, t = question.standing, question.target
-    found: list[tuple[str, int, WeighedCan]] = []
-    ways = [(index, place, "held", s.held[place]) for index, place in enumerate(t.places) if place in s.held]
-    ways += [(index, place, "link", s.linked[place]) for index, place in enumerate(t.places) if place in s.linked]
+    for index, place in enumerate(t.places):
+        if place in s.held:
+            yield index, place, "held", s.held[place]
+        if place in s.linked:
+            yield index, place, "link", s.linked[place]
     if s.system is not None:
-        ways.append((len(t.places), SYSTEM_PLACE, "system", s.system))
-    for index, place, way, roles in ways:
+        yield len(t.places), SYSTEM_PLACE, "system", s.system
+
+
+def _weigh_cans(question: Question) -> list[WeighedCan]:
+    found: list[tuple[str, int, WeighedCan]] = []
+    for index, place, way, roles in _ways(question):
         for name in roles.names:
             for can in _cans_of(question, name, roles.custom):
                 condition = _condition(question, can.conditions) if can is not None else None
-                weighed = WeighedCan(name, place, way, can, condition, verdict_of(question, condition))  # type: ignore[arg-type]  # one of three
+                weighed = WeighedCan(name, place, way, can, condition, verdict_of(question, condition))
                 found.append((name, index, weighed))
     return [weighed for _, _, weighed in sorted(found, key=lambda entry: entry[:2])]
 
@@ -139,33 +149,66 @@ def _cans_of(question: Question, name: str, custom: object) -> list[Can | None]:
 def reasons_for(decision: Decision) -> Reasons:
     """Work out what a decision rests on, from the question that it answered."""
     question = decision.question
-    if question is None or decision.code not in ("role", "rule", "default", "boundary"):
+    if question is None or decision.code not in ("role", "rule"):
         return NO_REASONS
-    if question.target.problem is not None:
-        return NO_REASONS
+    if decision.code == "role":
+        return _of_role(question)
+    rules = question.standing.space.program.rules_by_action.get(question.plan.code, [])
+    applying = _applying(question, [rule for rule in rules if (rule.effect == "allow") == decision.allowed])
+    first = applying[0]
+    return Reasons(first.name, first.span.at, first.because, _obligations(applying))
+
+
+def _of_role(question: Question) -> Reasons:
+    """The first role by name that gives, then the nearest place; with the obligations of the allow rules that apply
+    beside it."""
+    plan, s, t, x, a, n = question
+    best: tuple[str, int, str, Can | None] | None = None
+    for index, place, _, roles in _ways(question):
+        for giver in roles.givers(plan):
+            if best is not None and (giver.role, index) >= best[:2]:
+                break
+            if giver.test is None or giver.test(s, t, x, a, n):
+                best = (giver.role, index, place, giver.can)
+                break
+    if best is None:
+        raise AssertionError("a role gave this, so one does")
+    role, _, place, can = best
+    obligations: tuple[Obligation, ...] = ()
+    if plan.has_obligations:
+        rules = s.space.program.rules_by_action.get(plan.code, [])
+        obligations = _obligations(_applying(question, [rule for rule in rules if rule.effect == "allow"]))
+    return Reasons(f"{role} on {place}", can.span.at if can is not None else None, None, obligations)
+
+
+def _applying(question: Question, rules: list[Rule]) -> list[Rule]:
+    """Those that mean who asks and apply, by name."""
+    outside = question.standing.is_outside(question.target)
+    weighed = [_weigh_rule(question, rule, outside=outside) for rule in rules]
+    return sorted((w.rule for w in weighed if w.applies), key=lambda rule: rule.name)
+
+
+def failed_in(decision: Decision) -> tuple[str, ...]:
+    """Names of the rules and roles whose condition failed: of the denies where one denied, else of what might have
+    allowed."""
+    question = decision.question
+    if (
+        question is None
+        or question.target.problem is not None
+        or decision.code not in ("role", "rule", "default", "boundary")
+    ):
+        return ()
+    if decision.code == "boundary" and not question.standing.is_outside(question.target):
+        return ()
     weighed = weigh(question)
     if decision.code == "rule" and not decision.allowed:
-        return _of_rules([w for w in weighed.denies if w.applies], failed=_failed_rules(weighed.denies))
-    failed = tuple(sorted({w.role for w in weighed.cans if w.verdict == "failed"} | set(_failed_rules(weighed.allows))))
-    applying = [w for w in weighed.allows if w.applies]
-    if decision.code == "role":
-        given = next(w for w in weighed.cans if w.verdict == "true")
-        at = given.can.span.at if given.can is not None else None
-        return Reasons(f"{given.role} on {given.place}", at, None, _obligations(applying), failed)
-    if decision.code == "rule":
-        return _of_rules(applying, failed=failed)
-    return Reasons(failed=failed)
-
-
-def _of_rules(applying: list[WeighedRule], *, failed: tuple[str, ...]) -> Reasons:
-    first = min((w.rule for w in applying), key=lambda rule: rule.name)
-    return Reasons(first.name, first.span.at, first.because, _obligations(applying), failed)
+        return _failed_rules(weighed.denies)
+    return tuple(sorted({w.role for w in weighed.cans if w.verdict == "failed"} | set(_failed_rules(weighed.allows))))
 
 
 def _failed_rules(weighed: tuple[WeighedRule, ...]) -> tuple[str, ...]:
     return tuple(sorted(w.rule.name for w in weighed if w.means and w.verdict == "failed"))
 
 
-def _obligations(applying: list[WeighedRule]) -> tuple[Obligation, ...]:
-    ordered = sorted((w.rule for w in applying), key=lambda rule: rule.name)
-    return tuple(Obligation(rule.name, name, value) for rule in ordered for name, value in rule.obligations)
+def _obligations(applying: list[Rule]) -> tuple[Obligation, ...]:
+    return tuple(Obligation(rule.name, name, value) for rule in applying for name, value in rule.obligations)

@@ -25,9 +25,18 @@ class Request:
     """
 
     __slots__ = (
-        "action", "action_properties", "context", "has_properties", "now", "resource", "resource_properties",
-        "subject", "subject_properties", "tenant", "token_tenant",
-    )  # fmt: skip
+        "action",
+        "action_properties",
+        "context",
+        "has_properties",
+        "now",
+        "resource",
+        "resource_properties",
+        "subject",
+        "subject_properties",
+        "tenant",
+        "token_tenant",
+    )
 
     def __init__(
         self,

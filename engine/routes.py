@@ -1,7 +1,7 @@
 """Routes: how an HTTP request names an action on a resource.
 
-`RouteChecker` checks the declarations; `RouteTable` finds the route of a method and a path; `path_segments` refuses a path that two
-readers might read differently, before any route, tenant or principal is looked at.
+`RouteChecker` checks the declarations; `RouteTable` finds the route of a method and a path; `path_segments` refuses a
+path that two readers might read differently, before any route, tenant or principal is looked at.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ class Match:
 
 @dataclass(slots=True)
 class _Step:
-    """A place in the tree of segments. What a literal reaches is tried before what a binding does, that before the rest."""
+    """A place in the tree of segments. What a literal reaches is tried before what a binding does, that before the
+    rest."""
 
     literals: dict[str, _Step] = field(default_factory=dict)
     binding: _Step | None = None
@@ -67,7 +68,8 @@ class _Step:
 
 
 class RouteTable:
-    """All routes of a policy, by segments. A look-up tries at most two branches a segment, among no more nodes than the tree has."""
+    """All routes of a policy, by segments. A look-up tries at most two branches a segment, among no more nodes than
+    the tree has."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self.root = _Step()
@@ -88,7 +90,8 @@ class RouteTable:
         step.ends[route.method] = route
 
     def find(self, method: str, segments: Sequence[str]) -> Match | None:
-        """Return the route of a method and raw segments. A route that does not match in full, its method too, beats nothing."""
+        """Return the route of a method and raw segments. A route that does not match in full, its method too, beats
+        nothing."""
         route = self._find(self.root, method, segments, 0)
         if route is None:
             return None
@@ -109,10 +112,16 @@ class RouteTable:
         return found or step.rest.get(method) or step.rest.get("*")
 
 
+class _ImpossibleError(Exception):
+    """A template that no path can match; caught where its place is known."""
+
+
 class RouteChecker:
     """Checks the `route` declarations of a policy."""
 
-    def __init__(self, symbols: Symbols, report: Report, action_of: Callable[[nodes.PatternNode], Action | None]) -> None:
+    def __init__(
+        self, symbols: Symbols, report: Report, action_of: Callable[[nodes.PatternNode], Action | None]
+    ) -> None:
         self.symbols = symbols
         self.report = report
         self.action_of = action_of
@@ -126,7 +135,11 @@ class RouteChecker:
             shape = tuple(ANY_SEGMENT if s.startswith("{") and s != REST else s for s in route.segments)
             other = found.get((route.method, shape))
             if other is not None:
-                self.report.add("E0402", f"`{node.method} {node.template}` has the shape of the route at {other.span.at}", node.template_span)
+                self.report.add(
+                    "E0402",
+                    f"`{node.method} {node.template}` has the shape of the route at {other.span.at}",
+                    node.template_span,
+                )
             else:
                 found[route.method, shape] = route
         return tuple(found[key] for key in sorted(found))
@@ -135,8 +148,16 @@ class RouteChecker:
         segments = self.segments(node)
         if node.open_to is not None:
             if any(is_binding(segment) for segment in segments or ()):
-                self.report.add("E0403", f"a route that is `{node.open_to}` decides on no resource, so it binds none; write {{_}}", node.template_span)
-            return Route(node.method, node.template, segments or (), None, None, node.open_to, node.span) if segments is not None else None
+                self.report.add(
+                    "E0403",
+                    f"a route that is `{node.open_to}` decides on no resource, so it binds none; write {{_}}",
+                    node.template_span,
+                )
+            return (
+                Route(node.method, node.template, segments or (), None, None, node.open_to, node.span)
+                if segments is not None
+                else None
+            )
         action = self.action_of(node.action) if node.action is not None else None
         parent = self.parent_of(node, action)
         if segments is None or action is None or (node.parent is not None and parent is None):
@@ -146,14 +167,26 @@ class RouteChecker:
 
     def segments(self, node: nodes.RouteNode) -> tuple[str, ...] | None:
         """The template's segments, with the full names of the bound types; None where no path can match it."""
-        template, span = node.template, node.template_span
+        span = node.template_span
+        try:
+            found = self.read(node.template, span)
+        except _ImpossibleError as error:
+            self.report.add("E0404", str(error), span)
+            return None
+        bound = [segment for segment in found or () if is_binding(segment)]
+        if len(set(bound)) < len(bound):
+            self.report.add("E0402", "a type is bound twice", span)
+            return None
+        return found
+
+    def read(self, template: str, span: Span) -> tuple[str, ...] | None:
         if not template.startswith("/"):
-            return self.impossible(span, "a template begins with `/`")
+            raise _ImpossibleError("a template begins with `/`")
         found: list[str] = []
         raw = template[1:].split("/") if template != "/" else []
         for index, segment in enumerate(raw):
             if segment == REST and index < len(raw) - 1:
-                return self.impossible(span, "`{rest...}` stands last")
+                raise _ImpossibleError("`{rest...}` stands last")
             if segment in (ANY_SEGMENT, REST):
                 found.append(segment)
             elif segment.startswith("{") and segment.endswith("}"):
@@ -163,19 +196,12 @@ class RouteChecker:
                     return None
                 found.append(f"{{{info.name}}}")
             elif "{" in segment or "}" in segment:
-                return self.impossible(span, f"a binding is a whole segment, `{segment}` is not")
+                raise _ImpossibleError(f"a binding is a whole segment, `{segment}` is not")
             elif not is_plain_segment(segment):
-                return self.impossible(span, f"no path has the segment `{segment}`: it would be refused")
+                raise _ImpossibleError(f"no path has the segment `{segment}`: it would be refused")
             else:
                 found.append(segment)
-        bound = [segment for segment in found if is_binding(segment)]
-        if len(set(bound)) < len(bound):
-            self.report.add("E0402", "a type is bound twice", span)
-            return None
         return tuple(found)
-
-    def impossible(self, span: Span, message: str) -> None:
-        self.report.add("E0404", message, span)
 
     def parent_of(self, node: nodes.RouteNode, action: Action | None) -> str | None:
         if node.parent is None:
@@ -187,23 +213,35 @@ class RouteChecker:
         if action is None:
             return None
         if not action.new:
-            self.report.add("E0401", f"`{action.code}` is not marked `new`, so nothing new lies in a `{info.name}`", node.parent.span)
+            self.report.add(
+                "E0401",
+                f"`{action.code}` is not marked `new`, so nothing new lies in a `{info.name}`",
+                node.parent.span,
+            )
             return None
         if info.name not in self.symbols.types[action.type].parents:
             self.report.add("E0401", f"a `{action.type}` does not lie in a `{info.name}`", node.parent.span)
             return None
         return info.name
 
-    def check_bindings(self, node: nodes.RouteNode, segments: tuple[str, ...], info: TypeInfo, parent: str | None) -> None:
+    def check_bindings(
+        self, node: nodes.RouteNode, segments: tuple[str, ...], info: TypeInfo, parent: str | None
+    ) -> None:
         bound = [segment[1:-1] for segment in segments if is_binding(segment)]
         wanted = parent if parent is not None else info.name
         tenant = self.symbols.tenant
         if wanted not in (tenant, SYSTEM) and wanted not in bound:
-            self.report.add("E0403", f"the path binds no `{wanted}`", node.template_span, help=f"a segment `{{{wanted}}}` binds it")
+            self.report.add(
+                "E0403", f"the path binds no `{wanted}`", node.template_span, cure=f"a segment `{{{wanted}}}` binds it"
+            )
         base = self.symbols.types[wanted]
         for kind in bound:
             if kind not in base.above and kind not in (base.name, tenant):
-                self.report.add("E0403", f"a `{base.name}` does not lie in a `{kind}`, so the path says nothing of it", node.template_span)
+                self.report.add(
+                    "E0403",
+                    f"a `{base.name}` does not lie in a `{kind}`, so the path says nothing of it",
+                    node.template_span,
+                )
 
 
 def is_binding(segment: str) -> bool:

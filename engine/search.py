@@ -1,7 +1,8 @@
-"""Searches: who may, on what, which actions. Each asks the same single questions that a check would ask, so the answers cannot differ.
+"""Searches: who may, on what, which actions. Each asks the same single questions that a check would ask, so the
+answers cannot differ.
 
-Nothing is sent of what is searched for. A subject search looks among the active members of the active tenant, guests too, and the holders of
-live links into it; a resource search among the stored, live instances in it.
+Nothing is sent of what is searched for. A subject search looks among the active members of the active tenant, guests
+too, and the holders of live links into it; a resource search among the stored, live instances in it.
 """
 
 from __future__ import annotations
@@ -24,15 +25,24 @@ def search(questioner: Questioner, request: Request, now: int) -> list[str]:
         return _resources(questioner, request, now)
     if ":" not in request.subject and request.subject != "anonymous":
         return _subjects(questioner, request, now)
-    raise RequestError("bad_request", "a search leaves something out: the action, or the id of the subject or of the resource")
+    raise RequestError(
+        "bad_request", "a search leaves something out: the action, or the id of the subject or of the resource"
+    )
 
 
 def _with(request: Request, **changes: object) -> Request:
     """The same request with other parts, decided at the same instant."""
     made = Request(
-        request.tenant, request.subject, request.action, request.resource, request.subject_properties, request.resource_properties,
-        request.action_properties, request.context, request.token_tenant,
-    )  # fmt: skip
+        request.tenant,
+        request.subject,
+        request.action,
+        request.resource,
+        request.subject_properties,
+        request.resource_properties,
+        request.action_properties,
+        request.context,
+        request.token_tenant,
+    )
     for name, value in changes.items():
         setattr(made, name, value)
     return made
@@ -63,7 +73,9 @@ def _subjects(questioner: Questioner, request: Request, now: int) -> list[str]:
     kind = questioner.type_named(request.subject)
     if kind not in ("user", "service"):
         raise RequestError("unknown_type", f"a `{kind}` is no subject")
-    questioner.question(_with(request, subject="anonymous", subject_properties={}), now)  # refuses what is malformed, though nobody is found
+    questioner.question(
+        _with(request, subject="anonymous", subject_properties={}), now
+    )  # refuses what is malformed, though nobody is found
     resource_kind, _ = questioner.reference(request.resource, "resource")
     if resource_kind == SYSTEM and not questioner.voices(request):
         return []
@@ -76,7 +88,11 @@ def _subjects(questioner: Questioner, request: Request, now: int) -> list[str]:
         standing = space.standing("user" if kind == "user" else "service", identity, now)
         if not standing.inside and not standing.linked:
             continue
-        asked = _with(request, subject=f"{kind}:{identity}", subject_properties={"tenant": request.subject_properties.get("tenant")})
+        asked = _with(
+            request,
+            subject=f"{kind}:{identity}",
+            subject_properties={"tenant": request.subject_properties.get("tenant")},
+        )
         asked.has_properties = True
         if questioner.decide(asked, now).allowed:
             found.append(f"{request.subject}:{identity}")
@@ -92,13 +108,18 @@ def _resources(questioner: Questioner, request: Request, now: int) -> list[str]:
     questioner.sent(questioner.model.context, request.context, "context")
     questioner.sent(action.fields, request.action_properties, "action.properties")
     if kind == SYSTEM:
-        return [f"{SYSTEM}:{SYSTEM}"] if questioner.decide(_with(request, resource=f"{SYSTEM}:{SYSTEM}"), now).allowed else []
+        return (
+            [f"{SYSTEM}:{SYSTEM}"]
+            if questioner.decide(_with(request, resource=f"{SYSTEM}:{SYSTEM}"), now).allowed
+            else []
+        )
     tenant = _active_tenant(questioner, request)
     if tenant is None or info.external or action.new:
         return []
     named = request.resource_properties.get("tenant")
     identities = [tenant] if info.kind == "tenant" else questioner.facts.instances(tenant, kind)
     asked = (
-        (identity, _with(request, resource=f"{kind}:{identity}", resource_properties={"tenant": named})) for identity in identities
-    )  # fmt: skip
+        (identity, _with(request, resource=f"{kind}:{identity}", resource_properties={"tenant": named}))
+        for identity in identities
+    )
     return sorted(f"{request.resource}:{identity}" for identity, one in asked if questioner.decide(one, now).allowed)

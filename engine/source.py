@@ -1,7 +1,7 @@
 """Policy text and places in it.
 
-A `Source` is one file; a `Span` is a stretch of it, as character offsets. Lines and columns are worked out only when somebody asks,
-because most spans of a good policy are never shown.
+A `Source` is one file; a `Span` is a stretch of it, as character offsets. Lines and columns are worked out only when
+somebody asks, because most spans of a good policy are never shown.
 """
 
 from bisect import bisect_right

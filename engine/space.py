@@ -1,7 +1,9 @@
-"""One tenant as one program sees it: who holds what (`Standing`), what lies where (`Target`), and what references name.
+"""One tenant as one program sees it: who holds what (`Standing`), what lies where (`Target`), and what references
+name.
 
-All of it is derived from facts and remembered here, so that a decision costs a few look-ups: these are the memos of `architecture.md`. They
-live exactly as long as the pair of program and facts that they were derived from; nothing in them says what is allowed.
+All of it is derived from facts and remembered here, so that a decision costs a few look-ups: these are the memos of
+`architecture.md`. They live exactly as long as the pair of program and facts that they were derived from; nothing in
+them says what is allowed.
 """
 
 from __future__ import annotations
@@ -9,7 +11,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final, TypeVar
 
-from engine.facts import ALWAYS, ANYONE, NEVER, FactSource, GroupFact, Grant, Link, MemberFact, PrincipalFact, TenantFact
+from engine.facts import (
+    ALWAYS,
+    ANYONE,
+    NEVER,
+    FactSource,
+    Grant,
+    GroupFact,
+    Link,
+    MemberFact,
+    PrincipalFact,
+    TenantFact,
+)
 from engine.model import EVERYWHERE, SYSTEM, TypeInfo, Within
 from engine.patterns import ceiling_cut
 from engine.program import Asker, Program, RoleSet
@@ -59,13 +72,16 @@ class Target:
     """A resource and its chain: itself, its parent, …, its tenant.
 
     Attributes:
-        problem: the code of the deny where the resource cannot be decided on: unknown, existing, broken, of another tenant.
+        problem: the code of the deny where the resource cannot be decided on: unknown, existing, broken, of another
+            tenant.
         places: where roles count, itself first; a new resource is no place.
     """
 
     __slots__ = ("attributes", "chain", "id", "parent", "places", "problem", "ref", "space", "tenant", "type")
 
-    def __init__(self, space: Space, chain: tuple[Thing, ...], problem: str | None = None, *, is_new: bool = False) -> None:
+    def __init__(
+        self, space: Space, chain: tuple[Thing, ...], problem: str | None = None, *, is_new: bool = False
+    ) -> None:
         first = chain[0]
         self.space = space
         self.chain = chain
@@ -102,7 +118,11 @@ class Target:
         """The places from the nearest thing of a type on up; None where there is none."""
         for index, thing in enumerate(self.chain):
             if thing.type == kind:
-                return self.places if index == 0 else tuple(above.ref for above in self.chain[index:] if above.ref is not None)
+                return (
+                    self.places
+                    if index == 0
+                    else tuple(above.ref for above in self.chain[index:] if above.ref is not None)
+                )
         return None
 
     def with_attributes(self, sent: Mapping[str, Value]) -> Target:
@@ -117,14 +137,30 @@ class Standing:
 
     Attributes:
         inside: a member or guest, or let in by a claimed role. `anyone`: inside and no guest.
-        held: roles by place, his own and those of his groups. `linked`: roles held over live links. `system`: roles on the system.
+        held: roles by place, his own and those of his groups. `linked`: roles held over live links. `system`: roles
+            on the system.
         groups: names of all groups that he is in, outer ones too, as conditions ask; `counts_in`: as rules do.
     """
 
     __slots__ = (
-        "anyone", "attributes", "counts_in", "groups", "held", "id", "inside", "is_inactive", "is_stored", "kind", "linked", "plans", "ref",
-        "since", "space", "system", "until",
-    )  # fmt: skip
+        "anyone",
+        "attributes",
+        "counts_in",
+        "groups",
+        "held",
+        "id",
+        "inside",
+        "is_inactive",
+        "is_stored",
+        "kind",
+        "linked",
+        "plans",
+        "ref",
+        "since",
+        "space",
+        "system",
+        "until",
+    )
 
     def __init__(self, space: Space, kind: Asker, identity: str | None) -> None:
         self.space = space
@@ -165,7 +201,8 @@ class Standing:
         return wide and self.system is not None and (not exact or not places) and _is_there(self.system, role, places)
 
     def is_outside(self, target: Target) -> bool:
-        """Say whether he has no standing at all towards a target: not inside, no system role, no link held on its chain."""
+        """Say whether he has no standing at all towards a target: not inside, no system role, no link held on its
+        chain."""
         return not self.inside and self.system is None and not any(place in self.linked for place in target.places)
 
     def copy(self) -> Standing:
@@ -177,7 +214,8 @@ class Standing:
 
 
 def _is_there(roles: RoleSet, role: str, places: tuple[str, ...]) -> bool:
-    """Say whether roles held somewhere above make a role on one of the places: one of an inner type is a role only inside it."""
+    """Say whether roles held somewhere above make a role on one of the places: one of an inner type is a role only
+    inside it."""
     within = roles.satisfies.get(role)
     if within is None:
         return False
@@ -188,7 +226,8 @@ def _is_there(roles: RoleSet, role: str, places: tuple[str, ...]) -> bool:
 
 
 class Space:
-    """One tenant under one program and one state of the facts. `tenant` None: no tenant is active (questions on the system alone)."""
+    """One tenant under one program and one state of the facts. `tenant` None: no tenant is active (questions on the
+    system alone)."""
 
     def __init__(self, program: Program, facts: FactSource, tenant: TenantFact | None) -> None:
         self.program = program
@@ -208,14 +247,17 @@ class Space:
         self.own_role_sets: dict[tuple[str, ...], RoleSet] = {}
         self._custom: dict[str, tuple[str, frozenset[str]]] | None = None
 
-    # --- roles ------------------------------------------------------------------------------------------------------------------------
+    # --- roles -------------------------------------------------------------------------------------
 
     @property
     def custom(self) -> dict[str, tuple[str, frozenset[str]]]:
-        """The tenant's own roles: the type they are held on, and the actions that they give, cut to the policy's line."""
+        """The tenant's own roles: the type they are held on, and the actions that they give, cut to the policy's
+        line."""
         if self._custom is None:
             roles = self.facts.custom_roles(self.tenant_id)
-            self._custom = {f"custom.{name}": (role.on, ceiling_cut(self.model, role.on, role.can)) for name, role in roles.items()}
+            self._custom = {
+                f"custom.{name}": (role.on, ceiling_cut(self.model, role.on, role.can)) for name, role in roles.items()
+            }
         return self._custom
 
     def role_set(self, names: Iterable[str]) -> RoleSet:
@@ -239,7 +281,7 @@ class Space:
     def role_sets(self, held: Mapping[str, set[str]]) -> dict[str, RoleSet]:
         return {place: self.role_set(names) for place, names in held.items()}
 
-    # --- standings --------------------------------------------------------------------------------------------------------------------
+    # --- standings ---------------------------------------------------------------------------------
 
     def standing(self, kind: Asker, identity: str | None, now: int) -> Standing:
         """What a principal is and holds here at an instant, remembered for as long as no time passes that matters."""
@@ -257,7 +299,9 @@ class Space:
             memos.clear()
         memos[key] = value
 
-    def make_standing(self, kind: Asker, identity: str | None, now: int, *, claims: tuple[str, ...] = (), is_foreign: bool = False) -> Standing:
+    def make_standing(
+        self, kind: Asker, identity: str | None, now: int, *, claims: tuple[str, ...] = (), is_foreign: bool = False
+    ) -> Standing:
         """Work out a standing from the facts.
 
         Args:
@@ -269,7 +313,7 @@ class Space:
             _StandingMaker(self, standing, now).make(claims, is_foreign=is_foreign)
         return standing
 
-    # --- targets ----------------------------------------------------------------------------------------------------------------------
+    # --- targets -----------------------------------------------------------------------------------
 
     def target(self, kind: str, identity: str) -> Target:
         """A stored resource and its chain."""
@@ -286,7 +330,9 @@ class Space:
         if info.kind == "system":
             return Target(self, (own,), None if identity == SYSTEM else "unknown_resource")
         if info.kind == "tenant":
-            return Target(self, (self.tenant_thing,)) if identity == self.tenant_id else Target(self, (own,), "boundary")
+            return (
+                Target(self, (self.tenant_thing,)) if identity == self.tenant_id else Target(self, (own,), "boundary")
+            )
         if info.kind == "principal":
             attributes = self.attributes_of_member(info.name, identity)
             if attributes is None:
@@ -320,13 +366,17 @@ class Space:
                     return Target(self, (*things, self.tenant_thing), "broken_chain", is_new=is_new)
                 return Target(self, (*things, self.tenant_thing), is_new=is_new)
             kind, _, identity = parent.partition(":")
-            row = self.facts.resource(self.tenant_id, kind, identity) if kind in info.parents and kind != self.tenant_type else None
+            row = (
+                self.facts.resource(self.tenant_id, kind, identity)
+                if kind in info.parents and kind != self.tenant_type
+                else None
+            )
             if row is None or row.deleted or len(things) + 2 >= MAX_CHAIN:
                 return Target(self, (*things, self.tenant_thing), "broken_chain", is_new=is_new)
             things.append(Thing(parent, identity, kind, row.attributes))
             info, parent = self.types[kind], row.parent
 
-    # --- references -------------------------------------------------------------------------------------------------------------------
+    # --- references --------------------------------------------------------------------------------
 
     def follow(self, ref: str | _Anonymous | None, s: Standing, t: Target) -> Thing:
         """What a reference names, with its stored attributes; NOTHING where it is broken."""
@@ -338,8 +388,9 @@ class Space:
         thing = self.look_up(ref)
         if thing is not NOTHING:
             self.remember(self.things, ref, thing)
-        elif ref == s.ref or ref == t.ref:
-            # He who asks and what is asked of are there, stored or not; but what is sent of them is not read through a reference.
+        elif ref in (s.ref, t.ref):
+            # He who asks and what is asked of are there, stored or not; but what is sent of them is not read through
+            # a reference.
             kind, _, identity = ref.partition(":")
             return Thing(ref, identity, kind, {})
         return thing
@@ -352,7 +403,11 @@ class Space:
                 group = self.group(identity)
                 return Thing(ref, identity, kind, group.attributes) if group is not None else NOTHING
             fact = self.facts.principal(kind, identity)
-            return Thing(ref, identity, kind, fact.attributes) if fact is not None and fact.status != "deleted" else NOTHING
+            return (
+                Thing(ref, identity, kind, fact.attributes)
+                if fact is not None and fact.status != "deleted"
+                else NOTHING
+            )
         if info.external:
             return Thing(ref, identity, kind, {})
         target = self.target(kind, identity)
@@ -365,7 +420,7 @@ class Space:
 
     def live(self, ref: str | _Anonymous | None, s: Standing, t: Target) -> str | _Anonymous | None:
         """A reference, if it names something; else None."""
-        return ref if ref is None or ref == s.ref or ref == t.ref or self.follow(ref, s, t) is not NOTHING else None
+        return ref if ref is None or ref in (s.ref, t.ref) or self.follow(ref, s, t) is not NOTHING else None
 
     def whole(self, refs: frozenset[str] | None, s: Standing, t: Target) -> frozenset[str] | None:
         """A set of references, if all of them name something; else None."""
@@ -377,8 +432,11 @@ class Space:
             return None
         return group.partition(":")[2] in self.groups_of(member, s, now)
 
-    def in_groups(self, member: str | _Anonymous | None, groups: frozenset[str] | None, s: Standing, now: int) -> bool | None:
-        """Say whether he is in any of several groups, or the group is one of them: an `or`, so a broken one fails only where no other holds."""
+    def in_groups(
+        self, member: str | _Anonymous | None, groups: frozenset[str] | None, s: Standing, now: int
+    ) -> bool | None:
+        """Say whether he is in any of several groups, or the group is one of them: an `or`, so a broken one fails
+        only where no other holds."""
         if member is None or groups is None:
             return None
         mine = self.groups_of(member, s, now)
@@ -400,7 +458,9 @@ class Space:
         if kind == "group":
             group = self.group(identity)
             return self.outer_groups(group.outer if group is not None else ())
-        return self.outer_groups(belonging for belonging, starts, expires in self.belongings(kind, identity) if starts <= now < expires)
+        return self.outer_groups(
+            belonging for belonging, starts, expires in self.belongings(kind, identity) if starts <= now < expires
+        )
 
     def belongings(self, kind: str, identity: str) -> list[tuple[str, int, int]]:
         """The groups that a principal is in directly, those of the platform and of this tenant, with their times."""
@@ -433,7 +493,9 @@ class Space:
         target = self.target(kind, identity)
         return s.holds(role, target.places, exact, wide) if target.problem is None else None
 
-    def holds_on_any(self, s: Standing, role: str, refs: frozenset[str] | None, exact: bool, wide: bool, t: Target) -> bool | None:
+    def holds_on_any(
+        self, s: Standing, role: str, refs: frozenset[str] | None, exact: bool, wide: bool, t: Target
+    ) -> bool | None:
         """`principal is ROLE on` any of a set: an `or` over them."""
         if refs is None:
             return None
@@ -476,19 +538,29 @@ class _StandingMaker:
             self.enter(member, claims, is_member=is_member, is_foreign=is_foreign)
             self.hold_links(fact, member)
         if fact is not None and not is_foreign:
-            names = [grant.role for grant in fact.system if self.counts(grant.starts, grant.expires) and space.is_role_of(grant.role, SYSTEM)]
+            names = [
+                grant.role
+                for grant in fact.system
+                if self.counts(grant.starts, grant.expires) and space.is_role_of(grant.role, SYSTEM)
+            ]
             s.system = space.role_set(names) if names else None
 
     def join_groups(self, fact: PrincipalFact | None, member: MemberFact | None) -> None:
         direct = (*(fact.groups if fact is not None else ()), *(member.groups if member is not None else ()))
         if direct:
-            self.standing.groups = self.space.outer_groups([b.group for b in direct if self.counts(b.starts, b.expires)])
+            self.standing.groups = self.space.outer_groups(
+                [b.group for b in direct if self.counts(b.starts, b.expires)]
+            )
 
     def is_member(self, member: MemberFact | None) -> bool:
         if not self.space.model.has_tenant:
             return True
         membership = member.membership if member is not None else None
-        return membership is not None and self.counts(membership.starts, membership.expires) and membership.status != "suspended"
+        return (
+            membership is not None
+            and self.counts(membership.starts, membership.expires)
+            and membership.status != "suspended"
+        )
 
     def enter(self, member: MemberFact | None, claims: tuple[str, ...], *, is_member: bool, is_foreign: bool) -> None:
         """Settle whether he is inside, and what he holds there."""
@@ -543,5 +615,3 @@ class _StandingMaker:
             and membership.status == "active"
             and self.counts(membership.starts, membership.expires)
         )
-
-

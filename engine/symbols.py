@@ -1,7 +1,8 @@
 """The names of a policy: what is declared, under which names, and what a name in the text means.
 
-First stage of checking. `collect` reads the declarations of all files and finds duplicate, reserved and ambiguous names, cycles of types
-and what lies where it cannot; the result answers "which type, which role is this?" for the later stages.
+First stage of checking. `collect` reads the declarations of all files and finds duplicate, reserved and ambiguous
+names, cycles of types and what lies where it cannot; the result answers "which type, which role is this?" for the
+later stages.
 """
 
 from __future__ import annotations
@@ -16,14 +17,33 @@ from engine.source import Source, Span
 from engine.spelling import nearest
 from engine.values import PLAIN, PRINCIPAL_TYPES, Type, ref, set_of
 
-RESERVED_ROLES = frozenset("anyone public user service group groups custom members system tenant".split())
-RESERVED_TYPES = RESERVED_ROLES | frozenset("principal resource action context anonymous".split())
-RESERVED_ATTRIBUTES = frozenset("id tenant parent roles type new".split())
-RESERVED_RULES = frozenset(
-    "role rule default boundary tenant_inactive principal_inactive unknown_resource exists broken_chain bad_path no_route stale "
-    "unknown_type unknown_action tenant_required".split()
+RESERVED_ROLES = frozenset(
+    ["anyone", "public", "user", "service", "group", "groups", "custom", "members", "system", "tenant"]
 )
-RESERVED_DEFINES = frozenset("principal resource action context tenant system true false not and or".split())
+RESERVED_TYPES = RESERVED_ROLES | frozenset(["principal", "resource", "action", "context", "anonymous"])
+RESERVED_ATTRIBUTES = frozenset(["id", "tenant", "parent", "roles", "type", "new"])
+RESERVED_RULES = frozenset(
+    [
+        "role",
+        "rule",
+        "default",
+        "boundary",
+        "tenant_inactive",
+        "principal_inactive",
+        "unknown_resource",
+        "exists",
+        "broken_chain",
+        "bad_path",
+        "no_route",
+        "stale",
+        "unknown_type",
+        "unknown_action",
+        "tenant_required",
+    ]
+)
+RESERVED_DEFINES = frozenset(
+    ["principal", "resource", "action", "context", "tenant", "system", "true", "false", "not", "and", "or"]
+)
 
 
 class Report:
@@ -33,11 +53,11 @@ class Report:
         self.found: list[Diagnostic] = []
         self._seen: set[tuple[str, str, int, int]] = set()
 
-    def add(self, code: str, message: str, span: Span, *, help: str | None = None, fix: str | None = None) -> None:
+    def add(self, code: str, message: str, span: Span, *, cure: str | None = None, fix: str | None = None) -> None:
         key = (code, span.source.name, span.start, span.end)
         if key not in self._seen:
             self._seen.add(key)
-            self.found.append(Diagnostic(code, message, span, help or (f"did you mean `{fix}`?" if fix else None), fix))
+            self.found.append(Diagnostic(code, message, span, cure or (f"did you mean `{fix}`?" if fix else None), fix))
 
     def unknown(self, what: str, name: str, span: Span, known: Iterable[str]) -> None:
         self.add("E0200", f"unknown {what} `{name}`", span, fix=nearest(name, known))
@@ -78,7 +98,7 @@ class Symbols:
             return found[0]
         if found:
             choices = " or ".join(f"`{full}`" for full in found)
-            report.add("E0202", f"`{name.text}` is a role of several types", name.span, help=f"write {choices}")
+            report.add("E0202", f"`{name.text}` is a role of several types", name.span, cure=f"write {choices}")
         else:
             short = {full.rpartition(".")[2] for full in self.roles}
             report.unknown("role", name.text, name.span, short | set(self.roles))
@@ -135,7 +155,11 @@ def _collect_context(declarations: Sequence[nodes.Declaration], symbols: Symbols
 
 
 def attributes_of(
-    fields: Sequence[nodes.AttributeNode], symbols: Symbols, report: Report, *, reserved: frozenset[str] = RESERVED_ATTRIBUTES
+    fields: Sequence[nodes.AttributeNode],
+    symbols: Symbols,
+    report: Report,
+    *,
+    reserved: frozenset[str] = RESERVED_ATTRIBUTES,
 ) -> dict[str, Attribute]:
     """Resolve declared attributes: names unique and free, types known."""
     found: dict[str, Attribute] = {}
@@ -186,14 +210,14 @@ class _Types:
         self.resources: dict[str, nodes.ResourceNode] = {}
         self.principals: dict[str, nodes.PrincipalNode] = {}
         self.systems = [n for n in declarations if isinstance(n, nodes.SystemNode)]
-        self.names: dict[str, Span | None] = {name: None for name in PRINCIPAL_TYPES} | {SYSTEM: None}
+        self.names: dict[str, Span | None] = dict.fromkeys(PRINCIPAL_TYPES) | {SYSTEM: None}
         self.declarations = declarations
 
     def collect(self) -> None:
         self.collect_names()
         self.check_namespaces()
         parents = {name: self.parents_of(node) for name, node in self.resources.items()}
-        parents |= {name: (self.symbols.tenant,) for name in PRINCIPAL_TYPES}
+        parents |= dict.fromkeys(PRINCIPAL_TYPES, (self.symbols.tenant,))
         parents |= {self.symbols.tenant: (), SYSTEM: ()}
         self.check_cycles(parents)
         above = {name: _closure(name, parents) for name in parents}
@@ -258,7 +282,12 @@ class _Types:
             for size in range(1, len(parts)):
                 prefix = ".".join(parts[:size])
                 if prefix in self.names and span is not None:
-                    self.report.add("E0202", f"`{prefix}` is a type, and the namespace of `{name}`", span, help="rename one of the two")
+                    self.report.add(
+                        "E0202",
+                        f"`{prefix}` is a type, and the namespace of `{name}`",
+                        span,
+                        cure="rename one of the two",
+                    )
 
     def parents_of(self, node: nodes.ResourceNode) -> tuple[str, ...]:
         found: list[str] = []
@@ -293,7 +322,9 @@ class _Types:
             principal = self.principals.get(name)
             aliases = tuple(alias.text for alias in principal.aliases) if principal else ()
             span = principal.name.span if principal else None
-            return TypeInfo(name, "principal", parents, False, {}, {}, aliases, principal is not None, above, always, span)
+            return TypeInfo(
+                name, "principal", parents, False, {}, {}, aliases, principal is not None, above, always, span
+            )
         if name == SYSTEM:
             span = self.systems[0].span if self.systems else None
             return TypeInfo(name, "system", (), False, {}, {}, (), bool(self.systems), frozenset(), frozenset(), span)
@@ -316,18 +347,35 @@ class _Types:
         if info.kind == "tenant" or info.name == "group":
             for attribute in resolved.values():
                 if attribute.sent:
-                    self.report.add("E0401", f"attributes of a {info.kind if info.kind == 'tenant' else 'group'} are never sent", attribute.span)
+                    self.report.add(
+                        "E0401",
+                        f"attributes of a {info.kind if info.kind == 'tenant' else 'group'} are never sent",
+                        attribute.span,
+                    )
         return TypeInfo(
-            info.name, info.kind, info.parents, info.external, self.actions_of(info.name, actions), resolved,
-            info.aliases, info.declared, info.above, info.always, info.span,
-        )  # fmt: skip
+            info.name,
+            info.kind,
+            info.parents,
+            info.external,
+            self.actions_of(info.name, actions),
+            resolved,
+            info.aliases,
+            info.declared,
+            info.above,
+            info.always,
+            info.span,
+        )
 
     def check_attribute_names(self, info: TypeInfo, attributes: Mapping[str, Attribute]) -> None:
         """`resource.project` must mean one thing: an attribute or an ancestor."""
         heads = {kind.split(".")[0]: kind for kind in [*info.above, info.name]}
         for name, attribute in attributes.items():
             if name in heads:
-                self.report.add("E0202", f"`{name}` is an attribute of `{info.name}` and names the type `{heads[name]}`", attribute.span)
+                self.report.add(
+                    "E0202",
+                    f"`{name}` is an attribute of `{info.name}` and names the type `{heads[name]}`",
+                    attribute.span,
+                )
 
     def actions_of(self, kind: str, declared: Sequence[nodes.ActionNode]) -> dict[str, Action]:
         found: dict[str, Action] = {}
@@ -338,7 +386,12 @@ class _Types:
                 continue
             fields = attributes_of(node.fields, self.symbols, self.report, reserved=frozenset())
             if node.new and self.symbols.types[kind].kind != "resource":
-                self.report.add("E0401", f"a `{kind}` is not made by an action of its own", node.span, help="`new` stands at actions of resources")
+                self.report.add(
+                    "E0401",
+                    f"a `{kind}` is not made by an action of its own",
+                    node.span,
+                    cure="`new` stands at actions of resources",
+                )
             found[name] = Action(kind, name, node.new, fields, node.span)
         return found
 
@@ -356,9 +409,10 @@ def _closure(name: str, parents: Mapping[str, tuple[str, ...]]) -> frozenset[str
 
 
 def _always(parents: Mapping[str, tuple[str, ...]], tenant: str) -> dict[str, frozenset[str]]:
-    """For each type the types that stand above every instance: the greatest solution of "above all my parents, or my only parent"."""
+    """For each type the types that stand above every instance: the greatest solution of "above all my parents, or my
+    only parent"."""
     everything = frozenset(parents)
-    found = {name: everything for name in parents}
+    found = dict.fromkeys(parents, everything)
     found[tenant] = found[SYSTEM] = frozenset()
     changed = True
     while changed:

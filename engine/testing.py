@@ -1,7 +1,7 @@
 """`test` blocks: set up their fixtures, ask their expectations, count what was covered.
 
-Every expectation goes the way that a request from outside goes. A failure carries the whole explanation; what cannot be set up or asked
-fails too, and says why.
+Every expectation goes the way that a request from outside goes. A failure carries the whole explanation; what cannot
+be set up or asked fails too, and says why.
 """
 
 from __future__ import annotations
@@ -14,10 +14,8 @@ from typing import Any
 from engine import nodes
 from engine.authorizer import Question
 from engine.decision import Decision
-from engine.diagnostics import Diagnostic
 from engine.errors import RequestError
 from engine.explain import explain, render
-
 from engine.fixtures import FixtureError, Named, World
 from engine.model import SYSTEM, Attribute, Model
 from engine.policy import Facts, Policy
@@ -140,18 +138,7 @@ def run_tests(policy: Policy) -> TestRun:
     return run
 
 
-def check_tests(model: Model) -> list[Diagnostic]:
-    """Find mistakes in the fixtures of tests: unknown types, roles and attributes, two of one name."""
-    found = []
-    for test in model.tests:
-        try:
-            World(model, test.statements)
-        except FixtureError as error:
-            found.append(error.diagnostic)
-    return found
-
-
-class _Mismatch(Exception):
+class _MismatchError(Exception):
     """An expectation that did not come out."""
 
     def __init__(self, message: str, explanation: str = "") -> None:
@@ -178,12 +165,14 @@ class _Runner:
         self.facts.questioner.observer = self.coverage.record
         passed, failures = 0, []
         for statement in self.test.statements:
-            if not isinstance(statement, nodes.AskNode | nodes.RouteAskNode | nodes.ResourceSearchNode | nodes.SubjectSearchNode):
+            if not isinstance(
+                statement, nodes.AskNode | nodes.RouteAskNode | nodes.ResourceSearchNode | nodes.SubjectSearchNode
+            ):
                 continue
             try:
                 self.expect(statement)
                 passed += 1
-            except _Mismatch as error:
+            except _MismatchError as error:
                 failures.append(Failure(self.test.name, statement.span, str(error), error.explanation))
             except FixtureError as error:
                 failures.append(Failure(self.test.name, statement.span, str(error)))
@@ -208,7 +197,7 @@ class _Runner:
             case nodes.SubjectSearchNode():
                 self.subject_search(statement)
 
-    # --- requests ---------------------------------------------------------------------------------------------------------------------
+    # --- requests ----------------------------------------------------------------------------------
 
     def subject(self, name: nodes.Name | None) -> str:
         if name is None:
@@ -238,7 +227,9 @@ class _Runner:
             tenant, resource, properties = self.resource(statement.resource)
             kind = resource.partition(":")[0]
         made = self.sent(statement.tail, kind, statement.action.parts[-1], properties)
-        return self.build(statement.tail, tenant, self.subject(statement.subject), statement.action.text, resource, made)
+        return self.build(
+            statement.tail, tenant, self.subject(statement.subject), statement.action.text, resource, made
+        )
 
     def resource(self, name: nodes.Name) -> tuple[str | None, str, dict[str, Any]]:
         if not name.quoted and name.text in (SYSTEM, "tenant") and name.text not in self.world.names:
@@ -249,15 +240,29 @@ class _Runner:
             return None, named.ref, {}
         return named.tenant, named.ref, dict(named.properties)
 
-    def build(self, tail: nodes.TailNode, tenant: str | None, subject: str, action: str, resource: str, sent: dict[str, dict[str, Any]]) -> Request:
+    def build(
+        self,
+        tail: nodes.TailNode,
+        tenant: str | None,
+        subject: str,
+        action: str,
+        resource: str,
+        sent: dict[str, dict[str, Any]],
+    ) -> Request:
         if tail.tenant is not None:
             tenant = self.world.tenant_name(tail.tenant)
         elif tenant is None and resource.partition(":")[0] != SYSTEM:
             tenant = self.implied_tenant(resource)
         return Request(
-            tenant=tenant if self.model.has_tenant else None, subject=subject, action=action, resource=resource,
-            subject_properties=sent["principal"], resource_properties=sent["resource"], action_properties=sent["action"], context=sent["context"],
-        )  # fmt: skip
+            tenant=tenant if self.model.has_tenant else None,
+            subject=subject,
+            action=action,
+            resource=resource,
+            subject_properties=sent["principal"],
+            resource_properties=sent["resource"],
+            action_properties=sent["action"],
+            context=sent["context"],
+        )
 
     def implied_tenant(self, resource: str) -> str | None:
         """Where no tenant is named: that of a principal's only membership, else the only tenant there is."""
@@ -284,17 +289,28 @@ class _Runner:
             return self.model.types["user"].attributes.get(name) or self.model.types["service"].attributes.get(name)
         if info is None:
             return None
-        return info.attributes.get(name) if head == "resource" else info.actions[action].fields.get(name) if action in info.actions else None
+        return (
+            info.attributes.get(name)
+            if head == "resource"
+            else info.actions[action].fields.get(name)
+            if action in info.actions
+            else None
+        )
 
     def http_request(self, statement: nodes.RouteAskNode) -> HttpRequest:
         sent = self.sent(statement.tail, "", "", {})
         return HttpRequest(
-            statement.method, statement.path, self.subject(statement.subject), self.route_tenant(statement),
-            context=sent["context"], subject_properties=sent["principal"],
-        )  # fmt: skip
+            statement.method,
+            statement.path,
+            self.subject(statement.subject),
+            self.route_tenant(statement),
+            context=sent["context"],
+            subject_properties=sent["principal"],
+        )
 
     def route_tenant(self, statement: nodes.RouteAskNode) -> str | None:
-        """The active tenant of a route: that of `in`; or the path names it; or that of the resource; or the only one."""
+        """The active tenant of a route: that of `in`; or the path names it; or that of the resource; or the only
+        one."""
         if not self.model.has_tenant:
             return None
         if statement.tail.tenant is not None:
@@ -311,9 +327,11 @@ class _Runner:
                 return named.tenant
         return next(iter(self.world.tenants)) if len(self.world.tenants) == 1 else None
 
-    # --- answers ----------------------------------------------------------------------------------------------------------------------
+    # --- answers -----------------------------------------------------------------------------------
 
-    def compare(self, expected: bool, tail: nodes.TailNode, decision: Decision, request: Request | HttpRequest, now: int) -> None:
+    def compare(
+        self, expected: bool, tail: nodes.TailNode, decision: Decision, request: Request | HttpRequest, now: int
+    ) -> None:
         wrong = decision.allowed != expected
         reason_differs = tail.because is not None and not self.is_because(decision, tail.because)
         if not wrong and not reason_differs:
@@ -323,7 +341,7 @@ class _Runner:
             wanted += f" because `{tail.because.text}`"
         got = f"{'an allow' if decision.allowed else 'a deny'} because `{decision.by or decision.code}`"
         request.now = now
-        raise _Mismatch(f"expected {wanted}, got {got}", render(explain(self.policy, request, self.facts)))
+        raise _MismatchError(f"expected {wanted}, got {got}", render(explain(self.policy, request, self.facts)))
 
     def is_because(self, decision: Decision, because: nodes.Name) -> bool:
         """A code, the name of the rule, or `TYPE.NAME` of the role that determined."""
@@ -339,7 +357,9 @@ class _Runner:
         found: set[str] = set()
         for kind in kinds:
             sent = self.sent(statement.tail, kind, statement.action.parts[-1], {})
-            request = self.build(statement.tail, None, self.subject(statement.subject), statement.action.parts[-1], kind, sent)
+            request = self.build(
+                statement.tail, None, self.subject(statement.subject), statement.action.parts[-1], kind, sent
+            )
             found |= set(self.search(request, now))
         self.compare_sets({self.found_name(name) for name in statement.names}, found)
 
@@ -351,7 +371,9 @@ class _Runner:
             if kind not in self.model.types:
                 raise FixtureError("E0200", f"unknown type `{kind}`", action.span)
             return [kind]
-        found = [info.name for info in self.model.types.values() if action.text in info.actions and info.kind != "system"]
+        found = [
+            info.name for info in self.model.types.values() if action.text in info.actions and info.kind != "system"
+        ]
         if not found:
             raise FixtureError("E0400", f"no type has an action `{action.text}`", action.span)
         return found
@@ -382,6 +404,4 @@ class _Runner:
             rows.append(f"found besides: {', '.join(sorted(found - expected))}")
         if expected - found:
             rows.append(f"not found: {', '.join(sorted(expected - found))}")
-        raise _Mismatch("; ".join(rows))
-
-
+        raise _MismatchError("; ".join(rows))

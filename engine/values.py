@@ -32,7 +32,8 @@ MAX_DURATION = (2**63 - 1) * 1000
 
 @dataclass(frozen=True, slots=True)
 class Type:
-    """A type: `names` are the types that a reference may name, `options` the words of an enumeration, `element` what a set holds."""
+    """A type: `names` are the types that a reference may name, `options` the words of an enumeration, `element` what
+    a set holds."""
 
     kind: Kind
     names: frozenset[str] = frozenset()
@@ -47,7 +48,9 @@ class Type:
         return " | ".join(f'"{option}"' for option in self.options) if self.options else self.kind
 
 
-BOOL, INT, STRING, TIME, DURATION, IP, CIDR = (Type(k) for k in ("bool", "int", "string", "time", "duration", "ip", "cidr"))
+BOOL, INT, STRING, TIME, DURATION, IP, CIDR = (
+    Type(k) for k in ("bool", "int", "string", "time", "duration", "ip", "cidr")
+)
 PLAIN = {"bool": BOOL, "int": INT, "string": STRING, "time": TIME, "duration": DURATION, "ip": IP}
 PRINCIPAL_TYPES = ("user", "service", "group")
 
@@ -64,9 +67,11 @@ class WrongTypeError(ValueError):
     """A value does not fit its declared type; the sentence says what was expected."""
 
 
-# --- text to values -------------------------------------------------------------------------------------------------------------------
+# --- text to values --------------------------------------------------------------------------------
 
-_TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9})\d*)?)?(?:([Zz])|([+-])(\d\d):(\d\d))\Z", re.ASCII)
+_TIME = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9})\d*)?)?(?:([Zz])|([+-])(\d\d):(\d\d))\Z", re.ASCII
+)
 _DURATION = re.compile(r"(?:(\d{1,12})d)?(?:(\d{1,12})h)?(?:(\d{1,15})m)?(?:(\d{1,18})s)?\Z", re.ASCII)
 _OFFSET = re.compile(r"([+-])(\d\d):(\d\d)\Z", re.ASCII)
 _INT = re.compile(r"-?\d{1,19}\Z", re.ASCII)
@@ -167,7 +172,7 @@ def parse_zone(text: str) -> tzinfo | None:
             return None
         offset = timedelta(hours=int(hours), minutes=int(minutes))
         return timezone(offset if sign == "+" else -offset)
-    from zoneinfo import ZoneInfo  # noqa: PLC0415  # costs start-up, and few policies read a clock on the wall
+    from zoneinfo import ZoneInfo  # costs start-up, and few policies read a clock on the wall
 
     try:
         return ZoneInfo(text)
@@ -175,7 +180,7 @@ def parse_zone(text: str) -> tzinfo | None:
         return None
 
 
-# --- JSON and facts files to values -----------------------------------------------------------------------------------------------------
+# --- JSON and facts files to values ----------------------------------------------------------------
 
 Aliases = Mapping[str, str]
 
@@ -245,7 +250,12 @@ _WRITTEN: dict[str, Callable[[str], object]] = {
     "bool": lambda text: {"true": True, "false": False}.get(text, text),
     "int": lambda text: int(text) if _INT.match(text) else text,
 }
-_PARSERS: dict[str, Callable[[str], object]] = {"time": parse_time, "duration": parse_duration, "ip": parse_ip, "cidr": parse_cidr}
+_PARSERS: dict[str, Callable[[str], object]] = {
+    "time": parse_time,
+    "duration": parse_duration,
+    "ip": parse_ip,
+    "cidr": parse_cidr,
+}
 _EXPECTED = {
     "time": "expected a time as RFC 3339 writes it, with its zone",
     "duration": "expected a duration like 90s, 15m, 1h30m",

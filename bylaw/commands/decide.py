@@ -24,15 +24,17 @@ def run(args: argparse.Namespace) -> int:
     facts = Facts.load(args.facts, policy)
     now = _instant(args.at)
     if args.request is not None:
-        from sidecar.wire import parse_check  # noqa: PLC0415  # a body of /check is read the way the service reads it
+        from sidecar.wire import parse_check  # a body of /check is read the way the service reads it
 
         if args.words or args.tenant or args.context:
             raise RequestError("bad_request", "--request takes the place of the three words, --tenant and --context")
         return _answer_body(parse_check(_body(args.request)), policy, facts, args, now)
-    if len(args.words) != 3:  # noqa: PLR2004  # SUBJECT ACTION RESOURCE
+    if len(args.words) != 3:  # SUBJECT ACTION RESOURCE
         raise RequestError("bad_request", "name SUBJECT ACTION RESOURCE, like: user:ann read task:t1")
     subject, action, resource = args.words
-    request = Request(tenant=args.tenant, subject=subject, action=action, resource=resource, context=_context(args.context), now=now)
+    request = Request(
+        tenant=args.tenant, subject=subject, action=action, resource=resource, context=_context(args.context), now=now
+    )
     return _answer(request, policy, facts, args)
 
 

@@ -7,6 +7,6 @@ import argparse
 
 def run(args: argparse.Namespace) -> int:
     """Serve until told to stop."""
-    from sidecar import app  # noqa: PLC0415  # a server is imported only where one is started
+    from sidecar import app  # a server is imported only where one is started
 
     return app.main(args)

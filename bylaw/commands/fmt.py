@@ -47,7 +47,9 @@ def _diff(source: Source, text: str) -> list[str]:
 
 def _write(path: Path, text: str) -> None:
     """Replace a file whole, keeping its mode: a crash leaves the old one or the new one."""
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", newline="", dir=path.parent, prefix=".fmt-", delete=False) as file:
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", newline="", dir=path.parent, prefix=".fmt-", delete=False
+    ) as file:
         file.write(text)
-    os.chmod(file.name, path.stat().st_mode)  # noqa: PTH101  # a name, not a Path
+    os.chmod(file.name, path.stat().st_mode)  # a name, not a Path
     Path(file.name).replace(path)

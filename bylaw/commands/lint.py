@@ -7,14 +7,17 @@ import sys
 from collections.abc import Sequence
 
 from bylaw.output import BOLD, GREEN, count, has_colour, paint, print_json
-from engine.diagnostics import Diagnostic, concise, render
+from engine.diagnostics import Diagnostic, concise, render, sort
+from engine.fixtures import check_tests
 from engine.policy import compile_sources, read_sources
 
 
 def run(args: argparse.Namespace) -> int:
     """Check a policy; exit 0 where it is clean. Notes never fail, warnings do with `--strict`."""
     sources = read_sources(args.path)
-    _, found = compile_sources(sources)
+    model, found = compile_sources(sources)
+    if model is not None and model.tests:
+        found = sort([*found, *check_tests(model)])
     failing = [d for d in found if d.severity == "error" or (args.strict and d.severity == "warning")]
     if args.json:
         print_json({"diagnostics": [d.as_json() for d in found]})

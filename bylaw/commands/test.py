@@ -63,4 +63,4 @@ def _write_junit(path: Path, outcome: TestRun, seconds: float) -> None:
 
 def _printable(text: str) -> str:
     """XML has no place for control characters."""
-    return "".join(c for c in text if c == "\n" or c == "\t" or ord(c) >= 32)
+    return "".join(c for c in text if c in "\n\t" or ord(c) >= 32)
