@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from engine.values import Value
 
 if TYPE_CHECKING:
-    from engine.authorizer import Question
+    from engine.authorizer import Parts, Question
 
 #: Codes of decisions. The first two are given by the policy; the rest deny for what is not there, or for want of
 #: anything that allows.
@@ -72,24 +72,29 @@ class Decision:
         policy: digest of the policy. revision: of the facts.
     """
 
-    __slots__ = ("_reasons", "allowed", "code", "question")
+    __slots__ = ("_parts", "_reasons", "allowed", "code")
 
-    def __init__(self, allowed: bool, code: str, question: Question | None) -> None:
+    def __init__(self, allowed: bool, code: str, parts: Parts | None) -> None:
         self.allowed = allowed
         self.code = code
-        self.question = question
-        self._reasons: Reasons | None = None
+        self._parts = parts
+
+    @property
+    def question(self) -> Question | None:
+        """The question resolved; None where none could be asked (a bad path, no route, an open one)."""
+        from engine.authorizer import Question  # it makes decisions, so it is below
+
+        return Question(*self._parts) if self._parts is not None else None
 
     @property
     def reasons(self) -> Reasons:
-        if self._reasons is None:
-            if self.question is None:
-                self._reasons = NO_REASONS
-            else:
-                from engine.reasons import reasons_for  # reasons need decisions' parts, and not the other way round
+        try:
+            return self._reasons
+        except AttributeError:
+            from engine.reasons import reasons_for  # as above
 
-                self._reasons = reasons_for(self)
-        return self._reasons
+            self._reasons: Reasons = reasons_for(self)
+            return self._reasons
 
     @property
     def by(self) -> str | None:

@@ -11,64 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from engine import diagnostics
-from engine.authorizer import Question, Questioner, judge
-from engine.checker import check
+from engine.authorizer import Questioner, judge
 from engine.decision import Decision
 from engine.diagnostics import Diagnostic
 from engine.errors import PolicyError
 from engine.facts import MemoryFacts
 from engine.facts_file import Document, build, read_document
-from engine.lints import lint
+from engine.loading import compile_sources, read_sources
 from engine.model import Model
-from engine.parser import parse
 from engine.program import Program
 from engine.request import HttpRequest, Request
 from engine.search import search
 from engine.source import Source, Span
 
 Clock = Callable[[], int]
-
-
-def read_sources(path: str | Path) -> list[Source]:
-    """Read a policy: a directory of `*.bylaw`, recursively, or one such file. Names that begin with a point are
-    skipped.
-
-    Raises:
-        PolicyError: there is no such path, no policy in it, or a file is no UTF-8.
-    """
-    root = Path(path)
-    if root.is_file():
-        return [_read(root, root.name)]
-    if not root.is_dir():
-        raise PolicyError("unreadable", f"{root}: no such file or directory")
-    names = sorted(
-        found.relative_to(root)
-        for found in root.rglob("*.bylaw")
-        if found.is_file() and not any(part.startswith(".") for part in found.relative_to(root).parts)
-    )
-    if not names:
-        raise PolicyError("empty", f"{root}: no *.bylaw in it")
-    return [_read(root / name, name.as_posix()) for name in names]
-
-
-def _read(path: Path, name: str) -> Source:
-    try:
-        return Source(name, path.read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise PolicyError("unreadable", f"{path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise PolicyError("not_utf8", f"{path}: byte {error.start} is no UTF-8") from error
-
-
-def compile_sources(sources: Iterable[Source]) -> tuple[Model | None, list[Diagnostic]]:
-    """Parse and check a policy; the model, unless there are errors, and everything that was found, warnings and notes
-    too."""
-    parsed = [(source, *parse(source)) for source in sources]
-    syntax = [d for _, _, found in parsed for d in found]
-    model, found = check([(source, module) for source, module, _ in parsed], syntax)
-    if model is not None:
-        found = diagnostics.sort([*found, *lint(model)])
-    return model, found
 
 
 class Policy:
@@ -127,21 +83,18 @@ class Policy:
         if now is None:
             now = self.clock()
         if type(request) is Request and not request.has_properties:
-            # What has been asked before is remembered by the very strings of the request; all else takes the long
-            # way, to the same `judge`.
-            space = questioner.spaces.get(request.tenant)
-            if space is not None and space.is_active:
+            # What has been asked before is remembered by the very strings of the request; all else takes the long way,
+            # to the same `judge`.
+            space = questioner.active.get(request.tenant)
+            if space is not None:
                 s = space.standings.get(request.subject)
                 t = space.targets.get(request.resource)
-                if s is not None and t is not None and s.since <= now < s.until and not s.is_inactive:
-                    plan = s.plans[t.type][request.action]  # type: ignore[index]  # None is refused there like any unknown action
-                    if not plan.action.new:
-                        context = (
-                            questioner.sent(self.model.context, request.context, "context")
-                            if request.context
-                            else _NOTHING_SENT
-                        )
-                        return judge(Question(plan, s, t, context, _NOTHING_SENT, now))
+                if s is not None and t is not None and s.since <= now < s.until:
+                    plan = s.plans[t.type][request.action]
+                    if not plan.is_new:
+                        given = request.context
+                        x = questioner.sent(self.model.context, given, "context") if given else _NOTHING_SENT
+                        return judge(plan, s, t, x, _NOTHING_SENT, now)
         if isinstance(request, HttpRequest):
             return questioner.decide_route(request, now)
         return questioner.decide(request, now)

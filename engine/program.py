@@ -47,6 +47,7 @@ class Plan:
         "has_more_allows",
         "has_more_denies",
         "has_obligations",
+        "is_new",
         "public_allows",
         "role_allows",
         "role_denies",
@@ -55,6 +56,7 @@ class Plan:
     def __init__(self, program: Program, action: Action, asker: Asker) -> None:
         self.action = action
         self.code = action.code
+        self.is_new = action.new
         self.asker = asker
         rules = program.rules_by_action.get(action.code, ())
         denies = [(rule, program.false(rule.conditions, self)) for rule in rules if rule.effect == "deny"]
@@ -155,7 +157,7 @@ def _tested_within(within: Within, test: Test | None) -> Test:
     return is_given
 
 
-class _Plans(dict[str, Plan]):
+class _Plans(dict[str | None, Plan]):
     """The plans of one type for one kind of principal, by what a request may call the action."""
 
     __slots__ = ("asker", "kind", "program")
@@ -166,7 +168,9 @@ class _Plans(dict[str, Plan]):
         self.kind = kind
         self.asker = asker
 
-    def __missing__(self, written: str) -> Plan:
+    def __missing__(self, written: str | None) -> Plan:
+        if not written:
+            raise RequestError("bad_request", "no action is named")
         action = self.program.action_named(self.kind, written)
         known = self.get(action.code)
         plan = known if known is not None else Plan(self.program, action, self.asker)

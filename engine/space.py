@@ -233,7 +233,6 @@ class Space:
         self.program = program
         self.facts = facts
         self.fact = tenant
-        self.is_active = tenant is not None and tenant.status == "active"
         self.model = program.model
         self.types = program.model.types
         self.tenant_id = tenant.id if tenant is not None else ""
@@ -290,7 +289,7 @@ class Space:
         if known is not None and known.since <= now < known.until:
             return known
         made = self.make_standing(kind, identity, now)
-        if made.is_stored or identity is None:
+        if (made.is_stored and not made.is_inactive) or identity is None:
             self.remember(self.standings, key, made)
         return made
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bylaw.output import count, print_json
 from engine.formatter import format_source
-from engine.policy import read_sources
+from engine.loading import read_sources
 from engine.source import Source
 
 

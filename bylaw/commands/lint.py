@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from bylaw.output import BOLD, GREEN, count, has_colour, paint, print_json
 from engine.diagnostics import Diagnostic, concise, render, sort
 from engine.fixtures import check_tests
-from engine.policy import compile_sources, read_sources
+from engine.loading import compile_sources, read_sources
 
 
 def run(args: argparse.Namespace) -> int:
