@@ -19,8 +19,10 @@ from engine.program import Asker as AskerKind
 from engine.program import Plan, Program, Tested
 from engine.request import HttpRequest, Properties, Request
 from engine.routes import Match, path_segments
-from engine.space import Space, Standing, Target, Thing
+from engine.space import Space
 from engine.spelling import nearest
+from engine.standing import Standing
+from engine.target import Target, Thing
 from engine.values import Value, WrongTypeError, convert, split_reference
 
 Fields = Mapping[str, Value]

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from engine import diagnostics, nodes
-from engine.conditions import ConditionChecker, Scope
+from engine.conditions import ConditionChecker
 from engine.diagnostics import Diagnostic
 from engine.model import SYSTEM, Action, Assign, Can, Conditions, Expr, Model, Role, Route, Rule, TypeInfo, Who, Within
+from engine.paths import Scope
 from engine.patterns import matching
 from engine.routes import RouteChecker
 from engine.source import Source

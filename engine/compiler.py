@@ -41,7 +41,8 @@ from engine.model import (
 from engine.values import Value
 
 if TYPE_CHECKING:
-    from engine.space import Standing, Target
+    from engine.standing import Standing
+    from engine.target import Target
 
 Test = Callable[["Standing", "Target", dict[str, Value], dict[str, Value], int], bool]
 Reader = Callable[["Standing", "Target", dict[str, Value], dict[str, Value], int], Value]

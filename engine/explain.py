@@ -33,6 +33,7 @@ from engine.policy import Facts, Policy
 from engine.reasons import WeighedCan, WeighedRule, verdict_of, weigh
 from engine.request import HttpRequest, Request
 from engine.routes import path_segments
+from engine.standing import Anonymous
 from engine.values import show
 
 Json = dict[str, Any]
@@ -215,11 +216,7 @@ def condition_of(question: Question, expr: Expr) -> Json:
 def _read(question: Question, term: Expr) -> Json:
     _, s, t, x, a, n = question
     value = s.space.program.compiler.value(term)(s, t, x, a, n)
-    return {"path": text_of(term), "value": show(value, term.type) if not _is_anonymous(value) else "anonymous"}
-
-
-def _is_anonymous(value: object) -> bool:
-    return value is not None and type(value).__name__ == "_Anonymous"
+    return {"path": text_of(term), "value": "anonymous" if isinstance(value, Anonymous) else show(value, term.type)}
 
 
 def _terms(expr: Expr) -> list[Expr]:

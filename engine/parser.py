@@ -10,69 +10,14 @@ What is deeper than `MAX_NESTING` is refused here, so that no later stage can ru
 """
 
 from collections.abc import Callable
-from typing import Literal, NoReturn, TypeVar
+from typing import Literal
 
 from engine import nodes
+from engine.cursor import DECLARATIONS, MAX_TEXT, PolicySyntaxError
 from engine.diagnostics import Diagnostic
 from engine.lexer import Token, tokenize
 from engine.source import Source, Span
-from engine.spelling import nearest
-
-T = TypeVar("T")
-
-MAX_NESTING = 64
-MAX_TEXT = 4 * 1024 * 1024
-
-DECLARATIONS = (
-    "tenant",
-    "resource",
-    "principal",
-    "system",
-    "context",
-    "role",
-    "custom",
-    "allow",
-    "deny",
-    "route",
-    "assign",
-    "define",
-    "test",
-)
-COMPARISONS = ("in", "contains", "overlaps", "within", "like")
-SYMBOLS = ("==", "!=", "<", "<=", ">", ">=")
-#: Words that a test's statements are made of: a name spelt like one is quoted.
-TEST_WORDS = frozenset(
-    [
-        "can",
-        "cannot",
-        "exactly",
-        "none",
-        "anonymous",
-        "is",
-        "as",
-        "in",
-        "of",
-        "with",
-        "at",
-        "because",
-        "from",
-        "until",
-        "new",
-        "guest",
-        "suspended",
-        "allowed",
-        "denied",
-        "on",
-    ]
-)
-
-
-class _SyntaxError(Exception):
-    """One syntax error; caught where a declaration begins. Never leaves this module."""
-
-    def __init__(self, diagnostic: Diagnostic) -> None:
-        super().__init__(diagnostic.message)
-        self.diagnostic = diagnostic
+from engine.test_rules import TestRules
 
 
 def parse(source: Source) -> tuple[nodes.Module, list[Diagnostic]]:
@@ -81,160 +26,19 @@ def parse(source: Source) -> tuple[nodes.Module, list[Diagnostic]]:
         span = Span(source, 0, 0)
         return nodes.Module((), span), [Diagnostic("E0101", "a policy holds at most 4 MiB of text", span)]
     tokens, found = tokenize(source)
-    parser = _Parser(tokens)
+    parser = Parser(tokens)
     declarations: list[nodes.Declaration] = []
     while not parser.at_end():
         try:
             declarations.append(parser.declaration())
-        except _SyntaxError as error:
+        except PolicySyntaxError as error:
             found.append(error.diagnostic)
             parser.skip_to_declaration()
     return nodes.Module(tuple(declarations), Span(source, 0, len(source.text))), found
 
 
-class _Parser:
-    """The tokens of one file and the place that has been reached."""
-
-    def __init__(self, tokens: list[Token]) -> None:
-        self.tokens = tokens
-        self.index = 0
-        self.depth = 0
-
-    # --- the tokens --------------------------------------------------------------------------------
-
-    @property
-    def token(self) -> Token:
-        return self.tokens[self.index]
-
-    def ahead(self, distance: int) -> Token:
-        return self.tokens[min(self.index + distance, len(self.tokens) - 1)]
-
-    def at_end(self) -> bool:
-        return self.token.kind == "end"
-
-    def advance(self) -> Token:
-        token = self.tokens[self.index]
-        if token.kind != "end":
-            self.index += 1
-        return token
-
-    def since(self, start: Token) -> Span:
-        """The span from a token to the one before the present one."""
-        last = self.tokens[max(self.index - 1, 0)]
-        return start.span if last.span.end < start.span.end else start.span.to(last.span)
-
-    def is_word(self, *words: str) -> bool:
-        return self.token.kind == "name" and self.token.text in words
-
-    def is_punct(self, text: str) -> bool:
-        return self.token.is_punct(text)
-
-    def take_word(self, word: str) -> bool:
-        if self.token.is_word(word):
-            self.index += 1
-            return True
-        return False
-
-    def take_punct(self, text: str) -> bool:
-        if self.token.is_punct(text):
-            self.index += 1
-            return True
-        return False
-
-    def want_word(self, word: str) -> Token:
-        if not self.token.is_word(word):
-            self.fail(f"expected `{word}`")
-        return self.advance()
-
-    def want_punct(self, text: str) -> Token:
-        if not self.token.is_punct(text):
-            self.fail(f"expected `{text}`")
-        return self.advance()
-
-    def fail(self, wanted: str, *, cure: str | None = None, known: tuple[str, ...] = ()) -> NoReturn:
-        token = self.token
-        shown = {"end": "the text ends", "string": f'there is "{token.text}"'}.get(
-            token.kind, f"there is `{token.text}`"
-        )
-        fix = nearest(token.text, known) if known and token.kind == "name" else None
-        place = token.span
-        if token.kind == "end" and self.index:
-            place = self.tokens[self.index - 1].span
-        raise _SyntaxError(
-            Diagnostic(
-                "E0100", f"{wanted}, but {shown}", place, cure or (f"did you mean `{fix}`?" if fix else None), fix
-            )
-        )
-
-    def skip_to_declaration(self) -> None:
-        """Go on to the next word that begins a line unindented and may begin a declaration."""
-        self.depth = 0
-        if not self.at_end():
-            self.index += 1
-        while not self.at_end():
-            token = self.token
-            if (
-                token.kind == "name"
-                and token.text in DECLARATIONS
-                and token.span.source.position(token.span.start)[1] == 1
-            ):
-                return
-            self.index += 1
-
-    def deeper(self, rule: Callable[[], T]) -> T:
-        """Run a rule one level deeper, up to `MAX_NESTING`."""
-        self.depth += 1
-        if self.depth > MAX_NESTING:
-            raise _SyntaxError(
-                Diagnostic(
-                    "E0101",
-                    f"nested deeper than {MAX_NESTING} levels",
-                    self.token.span,
-                    "name a part of it with `define`",
-                )
-            )
-        try:
-            return rule()
-        finally:
-            self.depth -= 1
-
-    def list_of(self, rule: Callable[[], T]) -> tuple[T, ...]:
-        """item { "," item }"""
-        items = [rule()]
-        while self.take_punct(","):
-            items.append(rule())
-        return tuple(items)
-
-    # --- names -------------------------------------------------------------------------------------
-
-    def segment(self, what: str) -> Token:
-        """NAME or a quoted string that stands for one."""
-        token = self.token
-        if token.kind not in ("name", "string"):
-            self.fail(f"expected {what}")
-        if token.kind == "string" and (not token.text or any(c in token.text for c in ":/.*")):
-            self.fail(f"expected {what}", cure="a quoted name holds none of `: / . *` and is not empty")
-        return self.advance()
-
-    def name(self, what: str) -> nodes.Name:
-        """One name, no points."""
-        token = self.segment(what)
-        return nodes.Name((token.text,), token.span, token.kind == "string")
-
-    def dotted(self, what: str) -> nodes.Name:
-        """NAME { "." NAME }"""
-        start = self.token
-        parts = [self.segment(what).text]
-        while self.take_punct("."):
-            parts.append(self.segment(what).text)
-        return nodes.Name(tuple(parts), self.since(start), start.kind == "string" and len(parts) == 1)
-
-    def string(self, what: str) -> str:
-        if self.token.kind != "string":
-            self.fail(f"expected {what} in double quotes")
-        return self.advance().text
-
-    # --- declarations ------------------------------------------------------------------------------
+class Parser(TestRules):
+    """What reads declarations."""
 
     def declaration(self) -> nodes.Declaration:
         """tenant | resource | principal | system | context | role | custom | allow | deny | route | assign | define |
@@ -289,7 +93,9 @@ class _Parser:
         """ "system" "{" "actions" … "}" """
         actions, attributes = self.body(required=True)
         if attributes:
-            raise _SyntaxError(Diagnostic("E0100", "`system` has actions alone, no attributes", attributes[0].span))
+            raise PolicySyntaxError(
+                Diagnostic("E0100", "`system` has actions alone, no attributes", attributes[0].span)
+            )
         return nodes.SystemNode(actions, self.since(start))
 
     def context(self, start: Token) -> nodes.ContextNode:
@@ -389,52 +195,12 @@ class _Parser:
             self.fail("`when` stands before `unless`, once")
         return when, unless
 
-    def pattern(self) -> nodes.PatternNode:
-        """type.action | type.* | namespace.* | *.action | * | action"""
-        start = self.token
-        parts = [self.pattern_part()]
-        while self.take_punct("."):
-            parts.append(self.pattern_part())
-        span = self.since(start)
-        stars = parts.count("*")
-        if (
-            stars > 1
-            or (stars and len(parts) > 1 and parts[0] != "*" and parts[-1] != "*")
-            or (parts[0] == "*" and len(parts) > 2)
-        ):
-            raise _SyntaxError(
-                Diagnostic(
-                    "E0100",
-                    f"`{'.'.join(parts)}` is no pattern",
-                    span,
-                    "patterns are `type.action`, `type.*`, `namespace.*`, `*.action` and `*`",
-                )
-            )
-        if self.is_punct("*") and self.token.span.start == span.end:
-            self.fail(
-                "a `*` stands for a whole segment",
-                cure="patterns are `type.action`, `type.*`, `namespace.*`, `*.action` and `*`",
-            )
-        return nodes.PatternNode(tuple(parts), span)
-
-    def pattern_part(self) -> str:
-        return "*" if self.take_punct("*") else self.segment("a pattern").text
-
     def custom(self, start: Token) -> nodes.CustomNode:
         """ "custom" "on" TYPE "{" { "can" PATTERN, … } "}" """
         self.want_word("on")
         on = self.dotted("the type that the roles are held on")
         patterns = self.plain_cans()
         return nodes.CustomNode(on, patterns, self.since(start))
-
-    def plain_cans(self) -> tuple[nodes.PatternNode, ...]:
-        self.want_punct("{")
-        patterns: list[nodes.PatternNode] = []
-        while not self.take_punct("}"):
-            if not self.take_word("can"):
-                self.fail("expected `can` or `}`", known=("can",))
-            patterns.extend(self.list_of(self.pattern))
-        return tuple(patterns)
 
     def rule(self, start: Token) -> nodes.RuleNode:
         """("allow" | "deny") NAME ":" WHO, … "to" PATTERN, … [ when ] [ unless ] [ "because" STRING ] [ "with" "{" …
@@ -561,7 +327,7 @@ class _Parser:
                 known=("max", "approval", "anyone", "expires"),
             )
         if key in options:
-            raise _SyntaxError(Diagnostic("E0100", f"`{key}` stands here twice", self.since(start)))
+            raise PolicySyntaxError(Diagnostic("E0100", f"`{key}` stands here twice", self.since(start)))
         options[key] = value
 
     def define(self, start: Token) -> nodes.DefineNode:
@@ -569,355 +335,3 @@ class _Parser:
         name = self.name("the name of the condition")
         self.want_punct("=")
         return nodes.DefineNode(name, self.condition(), self.since(start))
-
-    # --- conditions --------------------------------------------------------------------------------
-
-    def condition(self) -> nodes.ExprNode:
-        """cond := and { "or" and }"""
-        return self.deeper(lambda: self.joined("or", lambda: self.joined("and", self.negation)))
-
-    def joined(self, word: Literal["and", "or"], rule: Callable[[], nodes.ExprNode]) -> nodes.ExprNode:
-        start = self.token
-        items = [rule()]
-        while self.take_word(word):
-            items.append(rule())
-        return items[0] if len(items) == 1 else nodes.BoolNode(word, tuple(items), self.since(start))
-
-    def negation(self) -> nodes.ExprNode:
-        """not := "not" not | compare"""
-        start = self.token
-        if self.take_word("not"):
-            return nodes.NotNode(self.deeper(self.negation), self.since(start))
-        return self.comparison()
-
-    def comparison(self) -> nodes.ExprNode:
-        """sum [ op sum ] | "principal" "is" ROLE ("on" | "at") path | path "has" (NAME | TYPE)"""
-        start = self.token
-        left = self.sum()
-        if self.is_word("is") and isinstance(left, nodes.PathNode):
-            return self.holds(left, start)
-        if self.is_word("has") and isinstance(left, nodes.PathNode):
-            self.advance()
-            return nodes.HasNode(left, self.dotted("the name of an attribute or of a type"), self.since(start))
-        op = self.comparison_op()
-        if op is None:
-            return left
-        right = self.sum()
-        if self.comparison_op() is not None:
-            self.index -= 1
-            self.fail("comparisons do not chain", cure="join two comparisons with `and`")
-        return nodes.CompareNode(op, left, right, self.since(start))
-
-    def comparison_op(self) -> str | None:
-        token = self.token
-        if token.kind == "punct" and token.text in SYMBOLS:
-            return self.advance().text
-        if token.kind == "name" and token.text in COMPARISONS:
-            return self.advance().text
-        if token.is_word("not") and self.ahead(1).is_word("in"):
-            self.index += 2
-            return "not in"
-        if token.is_punct("="):
-            self.fail("expected `==`", cure="`==` compares; `=` stands in `define` alone")
-        return None
-
-    def holds(self, subject: nodes.PathNode, start: Token) -> nodes.HoldsNode:
-        if [segment.text for segment in subject.segments] != ["principal"]:
-            self.fail("only `principal is ROLE on …` can be asked")
-        self.advance()
-        role = self.dotted("a role")
-        if not self.is_word("on", "at"):
-            self.fail(
-                "expected `on` or `at` and a place",
-                cure="`principal is ROLE on resource`: held there or above; `at`: on that very instance",
-            )
-        exact = self.advance().text == "at"
-        return nodes.HoldsNode(role, exact, self.path(), self.since(start))
-
-    def sum(self) -> nodes.ExprNode:
-        """sum := term { ("+" | "-") term }"""
-        start = self.token
-        left = self.term()
-        count = 0
-        while self.is_punct("+") or self.is_punct("-"):
-            count += 1
-            if count > MAX_NESTING:
-                raise _SyntaxError(Diagnostic("E0101", f"a sum has at most {MAX_NESTING} terms", self.token.span))
-            op: Literal["+", "-"] = "+" if self.advance().text == "+" else "-"
-            left = nodes.ArithNode(op, left, self.term(), self.since(start))
-        return left
-
-    def term(self) -> nodes.ExprNode:
-        """term := literal | path | "[" term, … "]" | call | "(" cond ")" """
-        start = self.token
-        if self.take_punct("("):
-            inner = self.condition()
-            self.want_punct(")")
-            return inner
-        if self.take_punct("["):
-            if self.take_punct("]"):
-                return nodes.ListNode((), self.since(start))
-            items = self.deeper(lambda: self.list_of(self.term))
-            self.want_punct("]")
-            return nodes.ListNode(items, self.since(start))
-        literal = self.literal()
-        if literal is not None:
-            return literal
-        if start.kind == "name" and self.ahead(1).is_punct("("):
-            return self.call()
-        return self.path()
-
-    def literal(self) -> nodes.Literal_ | None:
-        """STRING | [ "-" ] INT | DURATION | "true" | "false" """
-        start = self.token
-        if start.kind == "string" and not self.ahead(1).is_punct("."):
-            return nodes.Literal_("string", self.advance().text, start.span)
-        negative = start.is_punct("-") and self.ahead(1).kind == "int"
-        if negative:
-            self.advance()
-        token = self.token
-        if token.kind == "int":
-            self.advance()
-            digits = token.text[:40]  # more digits than any integer has are out of range however they go on
-            return nodes.Literal_("int", -int(digits) if negative else int(digits), self.since(start))
-        if token.kind == "duration":
-            return nodes.Literal_("duration", self.advance().text, token.span)
-        if token.is_word("true") or token.is_word("false"):
-            return nodes.Literal_("bool", self.advance().text == "true", token.span)
-        return None
-
-    def call(self) -> nodes.CallNode:
-        """NAME "(" [ term, … ] ")" """
-        start = self.token
-        name = self.name("a function")
-        self.want_punct("(")
-        args: tuple[nodes.ExprNode, ...] = ()
-        if not self.is_punct(")"):
-            args = self.deeper(lambda: self.list_of(self.sum))
-        self.want_punct(")")
-        return nodes.CallNode(name, args, self.since(start))
-
-    def path(self) -> nodes.PathNode:
-        """NAME { "." NAME }"""
-        start = self.token
-        if start.kind not in ("name", "string"):
-            self.fail("expected a value, a path or a condition")
-        segments = [self.name("a path")]
-        while self.take_punct("."):
-            segments.append(self.name("a name after the point"))
-        return nodes.PathNode(tuple(segments), self.since(start))
-
-    # --- tests -------------------------------------------------------------------------------------
-
-    def test(self, start: Token) -> nodes.TestNode:
-        """ "test" STRING "{" { fixture | expectation } "}" """
-        name = self.string("the name of the test")
-        self.want_punct("{")
-        statements: list[nodes.FixtureNode | nodes.ExpectationNode] = []
-        while not self.take_punct("}"):
-            statements.append(self.statement())
-        return nodes.TestNode(name, tuple(statements), self.since(start))
-
-    def statement(self) -> nodes.FixtureNode | nodes.ExpectationNode:
-        start = self.token
-        following = self.ahead(1)
-        if start.kind not in ("name", "string"):
-            self.fail("expected a fixture, an expectation or `}`")
-        if start.kind == "name":
-            if start.text == "exactly":
-                return self.subject_search(start)
-            if following.kind == "string" and self.ahead(2).is_word("as"):
-                return self.route_ask(start)
-            if (
-                following.kind in ("name", "string")
-                and not following.is_word("can")
-                and not following.is_word("cannot")
-            ):
-                fixtures: dict[str, Callable[[Token], nodes.FixtureNode]] = {
-                    "group": self.group_fixture,
-                    "user": self.principal_fixture,
-                    "service": self.principal_fixture,
-                    "link": self.link_fixture,
-                    "custom": self.custom_fixture,
-                }
-                if start.text in fixtures:
-                    return fixtures[start.text](start)
-        if following.is_word("can") or following.is_word("cannot"):
-            return self.ask(start)
-        return self.thing_fixture(start)
-
-    def fixture_name(self, what: str) -> nodes.Name:
-        """The name of something in a test: a bare name that is no word of a test, or a quoted one that may hold
-        anything."""
-        token = self.token
-        if token.kind == "string":
-            self.advance()
-            return nodes.Name((token.text,), token.span, True)
-        if token.kind != "name":
-            self.fail(f"expected {what}")
-        if token.text in TEST_WORDS:
-            self.fail(f"expected {what}", cure=f'a name that is a keyword is quoted: `"{token.text}"`')
-        self.advance()
-        return nodes.Name((token.text,), token.span)
-
-    def subject_name(self) -> nodes.Name | None:
-        """NAME | "anonymous" (None)"""
-        return None if self.take_word("anonymous") else self.fixture_name("who asks")
-
-    def thing_fixture(self, start: Token) -> nodes.ThingFixture:
-        """TYPE NAME [ "in" NAME ] [ "suspended" ] [ "{" … "}" ]"""
-        kind = self.dotted("a type")
-        name = self.fixture_name("the name of the fixture")
-        parent = self.fixture_name("the parent") if self.take_word("in") else None
-        suspended = self.take_word("suspended")
-        attributes = self.values() if self.is_punct("{") else ()
-        return nodes.ThingFixture(kind, name, parent, suspended, attributes, self.since(start))
-
-    def group_fixture(self, start: Token) -> nodes.GroupFixture:
-        """ "group" NAME [ "of" TENANT ] [ "in" GROUP, … ] [ "{" … "}" ] [ ":" HELD ]"""
-        self.advance()
-        name = self.fixture_name("the name of the group")
-        tenant = self.fixture_name("a tenant") if self.take_word("of") else None
-        groups = self.list_of(lambda: self.fixture_name("a group")) if self.take_word("in") else ()
-        attributes = self.values() if self.is_punct("{") else ()
-        held = self.held() if self.take_punct(":") else ()
-        return nodes.GroupFixture(name, tenant, groups, attributes, held, self.since(start))
-
-    def principal_fixture(self, start: Token) -> nodes.PrincipalFixture:
-        """ "user" | "service" NAME [ "suspended" ] { [ "guest" ] "of" TENANT, … } [ "in" GROUP, … ] [ "{" … "}" ] [
-        ":" HELD ]"""
-        kind: Literal["user", "service"] = "user" if self.advance().text == "user" else "service"
-        name = self.fixture_name("the name of the principal")
-        suspended = self.take_word("suspended")
-        members: list[nodes.Name] = []
-        guests: list[nodes.Name] = []
-        while self.is_word("of", "guest"):
-            status = guests if self.take_word("guest") else members
-            self.want_word("of")
-            status.extend(self.list_of(lambda: self.fixture_name("a tenant")))
-        groups = self.list_of(lambda: self.fixture_name("a group")) if self.take_word("in") else ()
-        attributes = self.values() if self.is_punct("{") else ()
-        held = self.held() if self.take_punct(":") else ()
-        return nodes.PrincipalFixture(
-            kind, name, suspended, tuple(members), tuple(guests), groups, attributes, held, self.since(start)
-        )
-
-    def link_fixture(self, start: Token) -> nodes.LinkFixture:
-        """ "link" NAME "of" HOME ":" HELD"""
-        self.advance()
-        name = self.fixture_name("who holds the link")
-        self.want_word("of")
-        home = self.fixture_name("the home tenant")
-        self.want_punct(":")
-        return nodes.LinkFixture(name, home, self.held(), self.since(start))
-
-    def custom_fixture(self, start: Token) -> nodes.CustomFixture:
-        """ "custom" NAME "on" TYPE [ "of" TENANT ] "{" { "can" PATTERN, … } "}" """
-        self.advance()
-        name = self.fixture_name("the name of the role")
-        self.want_word("on")
-        on = self.dotted("a type")
-        tenant = self.fixture_name("a tenant") if self.take_word("of") else None
-        return nodes.CustomFixture(name, on, tenant, self.plain_cans(), self.since(start))
-
-    def held(self) -> tuple[nodes.HeldNode, ...]:
-        """ROLE "on" NAME [ "from" TIME ] [ "until" TIME ] { "," … }"""
-        return self.list_of(self.held_one)
-
-    def held_one(self) -> nodes.HeldNode:
-        start = self.token
-        role = self.dotted("a role")
-        self.want_word("on")
-        on = self.fixture_name("the place where it is held")
-        starts = self.string("a time") if self.take_word("from") else None
-        expires = self.string("a time") if self.take_word("until") else None
-        return nodes.HeldNode(role, on, starts, expires, self.since(start))
-
-    def values(self) -> nodes.Values:
-        """ "{" [ NAME { "." NAME } ":" value { "," … } ] "}" """
-        self.want_punct("{")
-        if self.take_punct("}"):
-            return ()
-        found = self.list_of(self.value_entry)
-        self.want_punct("}")
-        return found
-
-    def value_entry(self) -> tuple[nodes.Name, nodes.ValueNode]:
-        name = self.dotted("a name")
-        self.want_punct(":")
-        return name, self.value()
-
-    def value(self) -> nodes.ValueNode:
-        """literal | NAME | "[" value, … "]" """
-        start = self.token
-        if self.take_punct("["):
-            if self.take_punct("]"):
-                return nodes.ListValue((), self.since(start))
-            items = self.deeper(lambda: self.list_of(self.value))
-            self.want_punct("]")
-            return nodes.ListValue(items, self.since(start))
-        literal = self.literal()
-        if literal is not None:
-            return literal
-        return nodes.NameValue(self.fixture_name("a value"), self.since(start))
-
-    def ask(self, start: Token) -> nodes.AskNode | nodes.ResourceSearchNode:
-        """SUBJECT ( "can" | "cannot" ) ACTION ( NAME | TYPE "new" [ "in" PARENT ] | "exactly" NAME, … ) tail"""
-        subject = self.subject_name()
-        expected = self.advance().text == "can"
-        action = self.dotted("an action")
-        if expected and self.take_word("exactly"):
-            names = self.found_names()
-            return nodes.ResourceSearchNode(subject, action, names, self.tail(), self.since(start))
-        resource, new, parent = self.asked_resource()
-        return nodes.AskNode(subject, expected, action, resource, new, parent, self.tail(), self.since(start))
-
-    def asked_resource(self) -> tuple[nodes.Name, bool, nodes.Name | None]:
-        distance = 1
-        while self.ahead(distance).is_punct("."):
-            distance += 2
-        if self.ahead(distance).is_word("new"):
-            kind = self.dotted("the type of the new resource")
-            self.want_word("new")
-            parent = self.fixture_name("the parent") if self.take_word("in") else None
-            return kind, True, parent
-        return self.fixture_name("the resource"), False, None
-
-    def found_names(self) -> tuple[nodes.Name, ...]:
-        """ "none" | NAME { "," NAME }"""
-        if self.take_word("none"):
-            return ()
-        return self.list_of(lambda: self.fixture_name("a name, or `none`"))
-
-    def subject_search(self, start: Token) -> nodes.SubjectSearchNode:
-        """ "exactly" ( "none" | NAME, … ) "can" ACTION NAME tail"""
-        self.advance()
-        names = self.found_names()
-        self.want_word("can")
-        action = self.dotted("an action")
-        resource = self.fixture_name("the resource")
-        return nodes.SubjectSearchNode(names, action, resource, self.tail(), self.since(start))
-
-    def route_ask(self, start: Token) -> nodes.RouteAskNode:
-        """METHOD STRING "as" SUBJECT [ "in" TENANT ] "is" ( "allowed" | "denied" ) tail"""
-        method = self.advance().text
-        path = self.advance().text
-        self.want_word("as")
-        subject = self.subject_name()
-        tenant = self.fixture_name("a tenant") if self.take_word("in") else None
-        self.want_word("is")
-        if not self.is_word("allowed", "denied"):
-            self.fail("expected `allowed` or `denied`", known=("allowed", "denied"))
-        expected = self.advance().text == "allowed"
-        tail = self.tail(in_allowed=False)
-        whole = nodes.TailNode(tenant, tail.values, tail.at, tail.because, tail.at_span)
-        return nodes.RouteAskNode(method, path, subject, expected, whole, self.since(start))
-
-    def tail(self, *, in_allowed: bool = True) -> nodes.TailNode:
-        """[ "in" TENANT ] [ "with" "{" … "}" ] [ "at" TIME ] [ "because" NAME ]"""
-        tenant = self.fixture_name("a tenant") if in_allowed and self.take_word("in") else None
-        values = self.values() if self.take_word("with") else ()
-        at_span = self.ahead(1).span if self.is_word("at") else None
-        at = self.string("a time") if self.take_word("at") else None
-        because = self.dotted("a code, a rule or a role") if self.take_word("because") else None
-        return nodes.TailNode(tenant, values, at, because, at_span)

@@ -24,7 +24,8 @@ from engine.spelling import nearest
 from engine.values import Value
 
 if TYPE_CHECKING:
-    from engine.space import Standing, Target
+    from engine.standing import Standing
+    from engine.target import Target
 
 Asker = Literal["user", "service", "anonymous"]
 ASKERS: tuple[Asker, ...] = ("user", "service", "anonymous")

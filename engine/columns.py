@@ -1,0 +1,210 @@
+"""Lines → spaces that put words below each other: the columns of tables, and those that the author made.
+
+A table is a run of neighbours of one kind that each fit on one line. Routes and assigns are one table through blank
+lines and comments, since they are read as one; all else ends there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+
+from engine.layout import WIDTH, Layout, Unit
+
+#: The columns of each kind of table, in the order in which they stand.
+_COLUMNS = {
+    "role": ("on", "is", "{"),
+    "custom": ("{",),
+    "resource": ("{",),
+    "allow": ("who",),
+    "deny": ("who",),
+    "can": ("when",),
+    "route": ("template", "to"),
+    "assign": ("by",),
+    "define": ("=",),
+}
+#: Kinds that are one table through blank lines and comments, however wide it gets.
+_LONG = ("route", "assign")
+#: Words that begin a column, and its name.
+_NAMES = {
+    **{word: word for word in ("on", "is", "{", "to", "by", "=", "when")},
+    **{"crossing": "is", "claimable": "is", "public": "to", "authenticated": "to", "unless": "when"},
+}
+
+
+def tabulate(layout: Layout) -> dict[int, int]:
+    """Find the tables, tell the layout, and return the spaces that their columns take."""
+    pads: dict[int, int] = {}
+    for units in [layout.units, *(_cans(layout, unit) for unit in layout.units if unit.kind == "role")]:
+        for run in _runs(layout, units):
+            for table, spaces in _settled(layout, run):
+                layout.tabled.update(unit.start for unit in table)
+                pads |= spaces
+    return pads
+
+
+def _cans(layout: Layout, role: Unit) -> list[Unit]:
+    brace = layout.words(role.start, role.end, "{")[0]
+    cans = layout.words(brace + 1, role.end - 1, "can")
+    return [Unit("can", k, end, 2) for k, end in zip(cans, [*cans[1:], role.end - 1], strict=True)]
+
+
+def _runs(layout: Layout, units: Iterable[Unit]) -> Iterator[list[Unit]]:
+    """Cut units into runs that could be tables."""
+    run: list[Unit] = []
+    for unit in units:
+        is_row = _is_row(layout, unit)
+        goes_on = is_row and run and unit.kind == run[-1].kind
+        if not goes_on or (unit.kind not in _LONG and _is_apart(layout, unit)):
+            yield run
+            run = []
+        if is_row:
+            run.append(unit)
+    yield run
+
+
+def _is_apart(layout: Layout, unit: Unit) -> bool:
+    gap = layout.gap(unit.start)
+    return gap.blank or any(comment.own_line for comment in gap.comments)
+
+
+def _is_row(layout: Layout, unit: Unit) -> bool:
+    """Say whether a unit can be a row: all of it on a line, by nothing broken."""
+    if unit.kind not in _COLUMNS or not layout.fits(unit.start, unit.end, unit.indent):
+        return False
+    if any(group.forced for group in layout.groups(unit, tabled=True)):
+        return False
+    return unit.kind != "can" or bool(_columns(layout, unit))
+
+
+def _settled(layout: Layout, run: Sequence[Unit]) -> Iterator[tuple[Sequence[Unit], dict[int, int]]]:
+    """Align a run; rows that get too wide are broken, and the run is cut there."""
+    if len(run) < 2:
+        return
+    pads = _align(layout, run)
+    fits = [unit.kind in _LONG or _end(layout, unit, pads) <= WIDTH for unit in run]
+    if all(fits):
+        yield run, pads
+        return
+    part: list[Unit] = []
+    for unit, is_row in zip(run, fits, strict=True):
+        if is_row:
+            part.append(unit)
+        else:
+            layout.broken.add(unit.start)
+            yield from _settled(layout, part)
+            part = []
+    yield from _settled(layout, part)
+
+
+def _align(layout: Layout, run: Sequence[Unit]) -> dict[int, int]:
+    pads: dict[int, int] = {}
+    columns = [_columns(layout, unit) for unit in run]
+    for name in _COLUMNS[run[0].kind]:
+        cells = [(unit, at[name]) for unit, at in zip(run, columns, strict=True) if name in at]
+        if len(cells) > 1:
+            needed = [_place(layout, unit.start, unit.indent, k, pads) for unit, k in cells]
+            column = _column(layout, cells, max(needed))
+            pads |= {k: column - place for (_, k), place in zip(cells, needed, strict=True)}
+    return pads
+
+
+def _column(layout: Layout, cells: Sequence[tuple[Unit, int]], needed: int) -> int:
+    """Choose a column: where most of the rows have it, if there is room for all, else the first where there is."""
+    pieces = layout.pieces
+    written = Counter(
+        unit.indent + pieces[k].column - pieces[unit.start].column
+        for unit, k in cells
+        if pieces[k].line == pieces[unit.start].line
+    )
+    column, count = written.most_common(1)[0] if written else (0, 0)
+    return column if count * 2 > len(cells) and column >= needed else needed
+
+
+def _columns(layout: Layout, unit: Unit) -> dict[str, int]:
+    """Find where the columns of a row begin."""
+    if unit.kind in ("allow", "deny"):
+        return {"who": layout.words(unit.start, unit.end, ":")[0] + 1}
+    found = {"template": unit.start + 2} if unit.kind == "route" else {}
+    for k in layout.tops(unit.start + 1, unit.end):
+        name = _NAMES.get(layout.word(k))
+        if name in _COLUMNS[unit.kind]:
+            found.setdefault(name, k)
+    return found
+
+
+def _place(layout: Layout, start: int, indent: int, k: int, pads: dict[int, int]) -> int:
+    """Say in which column a piece stands whose line begins with another."""
+    return indent + layout.left[k] - layout.left[start] + sum(pads.get(m, 0) for m in range(start + 1, k + 1))
+
+
+def _end(layout: Layout, unit: Unit, pads: dict[int, int]) -> int:
+    last = unit.end - 1
+    return _place(layout, unit.start, unit.indent, last, pads) + len(layout.pieces[last].text)
+
+
+# --- what the author put below each other -----------------------------------------------------------------------------
+
+
+class _Line:
+    """A line as it is printed: its pieces, and in which column each stood where its line was this one already."""
+
+    def __init__(self, layout: Layout, start: int, end: int) -> None:
+        self.start, self.end, self.indent = start, end, layout.starts[start]
+        pieces = layout.pieces
+        first = pieces[start]
+        self.written: dict[int, int] = {}
+        if first.gap.newline or start == 0:
+            for k in range(start + 1, end):
+                if pieces[k].line == first.line and not pieces[k].tight and (k + 1 < end or pieces[k].word != "{"):
+                    self.written[self.indent + pieces[k].column - first.column] = k
+
+
+def keep(layout: Layout, pads: dict[int, int]) -> None:
+    """Add the spaces that keep words below each other which the author put there, in lines that follow each other."""
+    fixed = set(pads)
+    for block in _blocks(layout):
+        for column, cells in sorted(_clusters(block, fixed), key=lambda cluster: cluster[0]):
+            if any(_is_wide(layout, k) for _, k in cells):
+                _line_up(layout, column, cells, pads)
+
+
+def _blocks(layout: Layout) -> Iterator[list[_Line]]:
+    """Gather lines that follow each other, indented alike, with nothing between."""
+    starts = sorted(layout.starts)
+    block: list[_Line] = []
+    for start, end in pairwise(starts):
+        line = _Line(layout, start, end)
+        if block and (block[-1].indent != line.indent or layout.is_apart(start)):
+            yield block
+            block = []
+        block.append(line)
+    yield block
+
+
+def _clusters(block: Sequence[_Line], fixed: set[int]) -> Iterator[tuple[int, list[tuple[_Line, int]]]]:
+    """Find pieces that stood in one column in lines that follow each other."""
+    growing: dict[int, list[tuple[_Line, int]]] = {}
+    for line in block:
+        here = {column: (line, k) for column, k in line.written.items() if k not in fixed}
+        grown = {column: [*growing.pop(column, []), cell] for column, cell in here.items()}
+        yield from growing.items()
+        growing = grown
+    yield from growing.items()
+
+
+def _is_wide(layout: Layout, k: int) -> bool:
+    """Say whether the author left more than one space before a piece."""
+    return layout.pieces[k].column - layout.pieces[k - 1].end > 1
+
+
+def _line_up(layout: Layout, column: int, cells: Sequence[tuple[_Line, int]], pads: dict[int, int]) -> None:
+    if len(cells) < 2:
+        return
+    needed = [_place(layout, line.start, line.indent, k, pads) for line, k in cells]
+    column = max(column, *needed)
+    added = {k: column - place for (_, k), place in zip(cells, needed, strict=True)}
+    ends = [_place(layout, line.start, line.indent, line.end - 1, pads | added) for line, _ in cells]
+    if all(end + len(layout.pieces[line.end - 1].text) <= WIDTH for end, (line, _) in zip(ends, cells, strict=True)):
+        pads |= added
