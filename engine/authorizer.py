@@ -49,11 +49,12 @@ def judge(plan: Plan, s: Standing, t: Target, x: dict[str, Value], a: dict[str, 
     parts = (plan, s, t, x, a, n)
     if not s.inside and s.is_outside(t):
         return _judge_outsider(parts)
-    for _, is_false in plan.denies:
-        if is_false is None or not is_false(s, t, x, a, n):
+    if plan.has_denies:
+        for _, is_false in plan.denies:
+            if is_false is None or not is_false(s, t, x, a, n):
+                return Decision(False, "rule", parts)
+        if plan.has_more_denies and _is_denied_by_name(parts):
             return Decision(False, "rule", parts)
-    if plan.has_more_denies and _is_denied_by_name(parts):
-        return Decision(False, "rule", parts)
     held = s.held
     for place in t.places:
         if place in held:
@@ -322,6 +323,8 @@ class Questioner:
 
     def voices(self, request: Request) -> set[str]:
         """All that the request itself says of the tenant; empty under a policy without one."""
+        if request.tenant is not None and not isinstance(request.tenant, str):
+            raise RequestError("wrong_type", "tenant: expected a string")
         named = [
             request.tenant,
             self.text(request.subject_properties, "tenant", "subject"),

@@ -17,8 +17,8 @@ _COLUMNS = {
     "role": ("on", "is", "{"),
     "custom": ("{",),
     "resource": ("{",),
-    "allow": ("who",),
-    "deny": ("who",),
+    "allow": ("name", "who"),
+    "deny": ("name", "who"),
     "can": ("when",),
     "route": ("template", "to"),
     "assign": ("by",),
@@ -26,6 +26,8 @@ _COLUMNS = {
 }
 #: Kinds that are one table through blank lines and comments, however wide it gets.
 _LONG = ("route", "assign")
+#: Kinds that share a table.
+_RULES = {"allow", "deny"}
 #: Words that begin a column, and its name.
 _NAMES = {
     **{word: word for word in ("on", "is", "{", "to", "by", "=", "when")},
@@ -47,7 +49,8 @@ def tabulate(layout: Layout) -> dict[int, int]:
 def _cans(layout: Layout, role: Unit) -> list[Unit]:
     brace = layout.words(role.start, role.end, "{")[0]
     cans = layout.words(brace + 1, role.end - 1, "can")
-    return [Unit("can", k, end, 2) for k, end in zip(cans, [*cans[1:], role.end - 1], strict=True)]
+    ends = [*cans[1:], role.end - 1] if cans else []
+    return [Unit("can", k, end, 2) for k, end in zip(cans, ends, strict=True)]
 
 
 def _runs(layout: Layout, units: Iterable[Unit]) -> Iterator[list[Unit]]:
@@ -55,7 +58,7 @@ def _runs(layout: Layout, units: Iterable[Unit]) -> Iterator[list[Unit]]:
     run: list[Unit] = []
     for unit in units:
         is_row = _is_row(layout, unit)
-        goes_on = is_row and run and unit.kind == run[-1].kind
+        goes_on = is_row and run and (unit.kind == run[-1].kind or {unit.kind, run[-1].kind} <= _RULES)
         if not goes_on or (unit.kind not in _LONG and _is_apart(layout, unit)):
             yield run
             run = []
@@ -124,8 +127,8 @@ def _column(layout: Layout, cells: Sequence[tuple[Unit, int]], needed: int) -> i
 
 def _columns(layout: Layout, unit: Unit) -> dict[str, int]:
     """Find where the columns of a row begin."""
-    if unit.kind in ("allow", "deny"):
-        return {"who": layout.words(unit.start, unit.end, ":")[0] + 1}
+    if unit.kind in _RULES:
+        return {"name": unit.start + 1, "who": layout.words(unit.start, unit.end, ":")[0] + 1}
     found = {"template": unit.start + 2} if unit.kind == "route" else {}
     for k in layout.tops(unit.start + 1, unit.end):
         name = _NAMES.get(layout.word(k))

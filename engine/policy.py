@@ -82,19 +82,24 @@ class Policy:
         now = request.now
         if now is None:
             now = self.clock()
-        if type(request) is Request and not request.has_properties:
+        if not request.has_properties:
             # What has been asked before is remembered by the very strings of the request; all else takes the long way,
             # to the same `judge`.
-            space = questioner.active.get(request.tenant)
-            if space is not None:
-                s = space.standings.get(request.subject)
-                t = space.targets.get(request.resource)
-                if s is not None and t is not None and s.since <= now < s.until:
-                    plan = s.plans[t.type][request.action]
-                    if not plan.is_new:
-                        given = request.context
-                        x = questioner.sent(self.model.context, given, "context") if given else _NOTHING_SENT
-                        return judge(plan, s, t, x, _NOTHING_SENT, now)
+            try:
+                space = questioner.active[request.tenant]
+                s = space.standings[request.subject]
+                t = space.targets[request.resource]  # type: ignore[union-attr]  # a path always `has_properties`
+            except (KeyError, TypeError):
+                return self._decide_anew(request, questioner, now)
+            if s.since <= now < s.until:
+                plan = s.plans[t.type][request.action]  # type: ignore[union-attr]  # the same
+                if not plan.is_new:
+                    given = request.context
+                    x = questioner.sent(self.model.context, given, "context") if given else _NOTHING_SENT
+                    return judge(plan, s, t, x, _NOTHING_SENT, now)
+        return self._decide_anew(request, questioner, now)
+
+    def _decide_anew(self, request: Request | HttpRequest, questioner: Questioner, now: int) -> Decision:
         if isinstance(request, HttpRequest):
             return questioner.decide_route(request, now)
         return questioner.decide(request, now)

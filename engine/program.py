@@ -45,6 +45,7 @@ class Plan:
         "denies",
         "group_allows",
         "group_denies",
+        "has_denies",
         "has_more_allows",
         "has_more_denies",
         "has_obligations",
@@ -70,6 +71,7 @@ class Plan:
         self.anyone_allows = tuple(a for a in allows if named and (a[0].who.anyone or asker in a[0].who.types))
         self.group_allows = tuple(a for a in allows if named and a[0].who.groups)
         self.role_allows = tuple(a for a in allows if named and a[0].who.roles)
+        self.has_denies = bool(denies)
         self.has_more_denies = bool(self.group_denies or self.role_denies)
         self.has_more_allows = bool(self.group_allows or self.role_allows)
         self.has_obligations = any(rule.obligations for rule, _ in allows)

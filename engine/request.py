@@ -75,7 +75,17 @@ class HttpRequest:
         tenant: the active tenant, if something beside path and token names it.
     """
 
-    __slots__ = ("context", "method", "now", "path", "subject", "subject_properties", "tenant", "token_tenant")
+    __slots__ = (
+        "context",
+        "has_properties",
+        "method",
+        "now",
+        "path",
+        "subject",
+        "subject_properties",
+        "tenant",
+        "token_tenant",
+    )
 
     def __init__(
         self,
@@ -96,3 +106,4 @@ class HttpRequest:
         self.context = context or _EMPTY
         self.now = None if now is None else time_of(now)
         self.subject_properties = subject_properties or _EMPTY
+        self.has_properties = True  # a path says more than what is remembered of a request

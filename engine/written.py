@@ -12,8 +12,10 @@ characters and spare the reader of a deny a second look.
 from __future__ import annotations
 
 import re
+from bisect import bisect, bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from engine import nodes
@@ -176,25 +178,22 @@ def read(source: Source) -> Written:
     match = _match(words)
     dropped = _redundant(tokens, words, match)
     kept = [index for index in range(len(tokens)) if index not in dropped]
-    place = {index: position for position, index in enumerate(kept)}
-    texts = [_text(token, index in watcher.plain) for index, token in enumerate(tokens)]
     pieces: list[Piece] = []
     before: int | None = None
     for index in kept:
         tight = before is not None and _is_tight(tokens, words, before, index, watcher.angles)
-        pieces.append(
-            _piece(tokens[index], texts[index], words[index], None if before is None else tokens[before], tight)
-        )
+        gap = _gap(source, tokens[before].span.end if before is not None else 0, tokens[index].span.start)
+        pieces.append(_piece(tokens[index], words[index], gap, may_be_plain=index in watcher.plain, tight=tight))
         before = index
-    return Written(
-        tuple(pieces), _stretches(watcher, place), {place[i]: place[j] for i, j in match.items() if i in place}
-    )
+    pairs = {bisect(kept, i) - 1: bisect(kept, j) - 1 for i, j in match.items() if i not in dropped}
+    return Written(tuple(pieces), _stretches(watcher, kept), pairs)
 
 
-def _stretches(watcher: _Watcher, place: dict[int, int]) -> tuple[Stretch, ...]:
-    """Turn the token numbers of declarations and statements into those of the pieces that are left."""
+def _stretches(watcher: _Watcher, kept: Sequence[int]) -> tuple[Stretch, ...]:
+    """Turn the numbers of tokens where declarations and statements begin and end into those of pieces."""
+    place = partial(bisect_left, kept)
     return tuple(
-        Stretch(place[i], place[j - 1] + 1, tuple(Stretch(place[a], place[b - 1] + 1) for a, b in statements))
+        Stretch(place(i), place(j), tuple(Stretch(place(a), place(b)) for a, b in statements))
         for i, j, statements in watcher.declarations
     )
 
@@ -239,22 +238,21 @@ def _escape(character: str) -> str:
     return f"\\u{{{ord(character):x}}}"
 
 
-def _piece(token: Token, text: str, word: str, before: Token | None, tight: bool) -> Piece:
-    source = token.span.source
-    line, column = source.position(token.span.start)
-    gap = _gap(source, before.span.end if before else 0, token.span.start, first=before is None)
-    return Piece(text, word, gap, line, column - 1, column - 1 + token.span.end - token.span.start, tight)
+def _piece(token: Token, word: str, gap: Gap, *, may_be_plain: bool, tight: bool) -> Piece:
+    line, column = token.span.source.position(token.span.start)
+    end = column + token.span.end - token.span.start
+    return Piece(_text(token, may_be_plain), word, gap, line, column - 1, end - 1, tight)
 
 
-def _gap(source: Source, start: int, end: int, *, first: bool) -> Gap:
+def _gap(source: Source, start: int, end: int) -> Gap:
     """Read what stands between two pieces: white space, comments, and parentheses that have been dropped."""
     comments: list[Comment] = []
+    own_line = start == 0
     for found in _COMMENT.finditer(source.text, start, end):
         ends = source.text.count("\n", start, found.start())
-        own_line = first or ends > 0 or bool(comments)
         column = source.position(found.start())[1] - 1
-        comments.append(Comment(found.group().rstrip(" \t\r\f\v"), own_line, ends > 1, column))
-        start = found.end()
+        comments.append(Comment(found.group().rstrip(" \t\r\f\v"), own_line or ends > 0, ends > 1, column))
+        start, own_line = found.end(), True
     ends = source.text.count("\n", start, end)
     return Gap(tuple(comments), bool(comments) or ends > 0, ends > 1)
 
