@@ -7,7 +7,7 @@ lines and comments, since they are read as one; all else ends there.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import pairwise
 
 from engine.layout import WIDTH, Layout, Unit
@@ -86,7 +86,7 @@ def _settled(layout: Layout, run: Sequence[Unit]) -> Iterator[tuple[Sequence[Uni
     if len(run) < 2:
         return
     pads = _align(layout, run)
-    fits = [unit.kind in _LONG or _end(layout, unit, pads) <= WIDTH for unit in run]
+    fits = [unit.kind in _LONG or _end(layout, unit.start, unit.end, unit.indent, pads) <= WIDTH for unit in run]
     if all(fits):
         yield run, pads
         return
@@ -142,43 +142,50 @@ def _place(layout: Layout, start: int, indent: int, k: int, pads: dict[int, int]
     return indent + layout.left[k] - layout.left[start] + sum(pads.get(m, 0) for m in range(start + 1, k + 1))
 
 
-def _end(layout: Layout, unit: Unit, pads: dict[int, int]) -> int:
-    last = unit.end - 1
-    return _place(layout, unit.start, unit.indent, last, pads) + len(layout.pieces[last].text)
+def _end(layout: Layout, start: int, end: int, indent: int, pads: dict[int, int]) -> int:
+    return _place(layout, start, indent, end - 1, pads) + len(layout.pieces[end - 1].text)
 
 
 # --- what the author put below each other -----------------------------------------------------------------------------
 
 
 class _Line:
-    """A line as it is printed: its pieces, and in which column each stood where its line was this one already."""
+    """A line as it is printed, and the columns in which its pieces stood if it was a line already.
 
-    def __init__(self, layout: Layout, start: int, end: int) -> None:
+    A column is told by where it is and what stands in it: a value, or which word. `fixed`: the columns of tables; up to
+    the last of them nothing else is lined up.
+    """
+
+    def __init__(self, layout: Layout, start: int, end: int, fixed: Collection[int]) -> None:
         self.start, self.end, self.indent = start, end, layout.starts[start]
+        self.columns: dict[tuple[int, str], int] = {}
         pieces = layout.pieces
         first = pieces[start]
-        self.written: dict[int, int] = {}
         if first.gap.newline or start == 0:
-            for k in range(start + 1, end):
-                if pieces[k].line == first.line and not pieces[k].tight and (k + 1 < end or pieces[k].word != "{"):
-                    self.written[self.indent + pieces[k].column - first.column] = k
+            after = max((k for k in range(start, end) if k in fixed), default=start)
+            last = end - 1 if pieces[end - 1].word == "{" else end
+            for k in range(after + 1, last):
+                if pieces[k].line == first.line and not pieces[k].tight:
+                    word = _NAMES.get(pieces[k].word, pieces[k].word)
+                    self.columns[self.indent + pieces[k].column - first.column, word] = k
+
+
+Cell = tuple[_Line, int]
 
 
 def keep(layout: Layout, pads: dict[int, int]) -> None:
     """Add the spaces that keep words below each other which the author put there, in lines that follow each other."""
-    fixed = set(pads)
-    for block in _blocks(layout):
-        for column, cells in sorted(_clusters(block, fixed), key=lambda cluster: cluster[0]):
+    for block in _blocks(layout, frozenset(pads)):
+        for column, cells in sorted(_clusters(block), key=lambda cluster: cluster[0]):
             if any(_is_wide(layout, k) for _, k in cells):
                 _line_up(layout, column, cells, pads)
 
 
-def _blocks(layout: Layout) -> Iterator[list[_Line]]:
+def _blocks(layout: Layout, fixed: Collection[int]) -> Iterator[list[_Line]]:
     """Gather lines that follow each other, indented alike, with nothing between."""
-    starts = sorted(layout.starts)
     block: list[_Line] = []
-    for start, end in pairwise(starts):
-        line = _Line(layout, start, end)
+    for start, end in pairwise(sorted(layout.starts)):
+        line = _Line(layout, start, end, fixed)
         if block and (block[-1].indent != line.indent or layout.is_apart(start)):
             yield block
             block = []
@@ -186,15 +193,14 @@ def _blocks(layout: Layout) -> Iterator[list[_Line]]:
     yield block
 
 
-def _clusters(block: Sequence[_Line], fixed: set[int]) -> Iterator[tuple[int, list[tuple[_Line, int]]]]:
-    """Find pieces that stood in one column in lines that follow each other."""
-    growing: dict[int, list[tuple[_Line, int]]] = {}
+def _clusters(block: Sequence[_Line]) -> Iterator[tuple[int, list[Cell]]]:
+    """Find pieces of one sort that stood in one column in lines that follow each other."""
+    growing: dict[tuple[int, str], list[Cell]] = {}
     for line in block:
-        here = {column: (line, k) for column, k in line.written.items() if k not in fixed}
-        grown = {column: [*growing.pop(column, []), cell] for column, cell in here.items()}
-        yield from growing.items()
+        grown = {column: [*growing.pop(column, []), (line, k)] for column, k in line.columns.items()}
+        yield from ((column, cells) for (column, _), cells in growing.items())
         growing = grown
-    yield from growing.items()
+    yield from ((column, cells) for (column, _), cells in growing.items())
 
 
 def _is_wide(layout: Layout, k: int) -> bool:
@@ -202,12 +208,11 @@ def _is_wide(layout: Layout, k: int) -> bool:
     return layout.pieces[k].column - layout.pieces[k - 1].end > 1
 
 
-def _line_up(layout: Layout, column: int, cells: Sequence[tuple[_Line, int]], pads: dict[int, int]) -> None:
+def _line_up(layout: Layout, column: int, cells: Sequence[Cell], pads: dict[int, int]) -> None:
     if len(cells) < 2:
         return
     needed = [_place(layout, line.start, line.indent, k, pads) for line, k in cells]
     column = max(column, *needed)
-    added = {k: column - place for (_, k), place in zip(cells, needed, strict=True)}
-    ends = [_place(layout, line.start, line.indent, line.end - 1, pads | added) for line, _ in cells]
-    if all(end + len(layout.pieces[line.end - 1].text) <= WIDTH for end, (line, _) in zip(ends, cells, strict=True)):
-        pads |= added
+    lined = pads | {k: column - place for (_, k), place in zip(cells, needed, strict=True)}
+    if all(_end(layout, line.start, line.end, line.indent, lined) <= WIDTH for line, _ in cells):
+        pads |= lined

@@ -145,4 +145,5 @@ class ConditionRules(Cursor):
         segments = [self.name("a path")]
         while self.take_punct("."):
             segments.append(self.name("a name after the point"))
+            self.bound_parts(segments)
         return nodes.PathNode(tuple(segments), self.since(start))

@@ -12,6 +12,7 @@ from engine.spelling import nearest
 T = TypeVar("T")
 
 MAX_NESTING = 64
+MAX_PARTS = 16
 MAX_TEXT = 4 * 1024 * 1024
 
 DECLARATIONS = (
@@ -201,7 +202,13 @@ class Cursor:
         parts = [self.segment(what).text]
         while self.take_punct("."):
             parts.append(self.segment(what).text)
+            self.bound_parts(parts)
         return nodes.Name(tuple(parts), self.since(start), start.kind == "string" and len(parts) == 1)
+
+    def bound_parts(self, parts: list[T]) -> None:
+        """Refuse a dotted name of more parts than anything has."""
+        if len(parts) > MAX_PARTS:
+            raise PolicySyntaxError(Diagnostic("E0101", f"a name has at most {MAX_PARTS} parts", self.token.span))
 
     def string(self, what: str) -> str:
         if self.token.kind != "string":
@@ -216,6 +223,7 @@ class Cursor:
         parts = [self.pattern_part()]
         while self.take_punct("."):
             parts.append(self.pattern_part())
+            self.bound_parts(parts)
         span = self.since(start)
         stars = parts.count("*")
         if (

@@ -4,6 +4,7 @@ A `Diagnostic` is a value; the checker collects them, `render` makes the text th
 machine reads. Codes are stable: `docs/diagnostics/CODE.md` has a page for each.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -48,7 +49,7 @@ CODES: dict[str, tuple[Severity, str]] = {
     "N0103": ("note", "sent attribute on which an allow hangs"),
 }
 
-#: More diagnostics than this of one policy help nobody.
+#: More findings than this of one severity help nobody.
 LIMIT = 200
 
 
@@ -85,9 +86,15 @@ class Diagnostic:
 
 
 def sort(found: Iterable[Diagnostic]) -> list[Diagnostic]:
-    """Return the diagnostics by file and place, each once."""
+    """Return the diagnostics by file and place, each once; past `LIMIT` of a severity the rest is left out."""
     unique = {(d.span.source.name, d.span.start, d.span.end, d.code, d.message): d for d in found}
-    return [unique[key] for key in sorted(unique)]
+    counts: Counter[str] = Counter()
+    kept = []
+    for key in sorted(unique):
+        counts[unique[key].severity] += 1
+        if counts[unique[key].severity] <= LIMIT:
+            kept.append(unique[key])
+    return kept
 
 
 def errors(found: Iterable[Diagnostic]) -> list[Diagnostic]:

@@ -57,8 +57,9 @@ def tokenize(source: Source) -> tuple[list[Token], list[Diagnostic]]:
     while position < size:
         match = _TOKEN.match(text, position)
         if match is None:
-            found.append(_stray(source, position))
-            position += 1
+            end = _after_stray(text, position)
+            found.append(_stray(source, position, end))
+            position = end
             continue
         position = match.end()
         kind = match.lastgroup
@@ -118,9 +119,16 @@ def _unescape(word: str, span: Span, found: list[Diagnostic]) -> str:
     return _ESCAPE.sub(replace, body)
 
 
-def _stray(source: Source, position: int) -> Diagnostic:
+def _after_stray(text: str, position: int) -> int:
+    """The end of a run of characters that begin no token, so that a binary file is one finding and not a million."""
+    while position < len(text) and _TOKEN.match(text, position) is None:
+        position += 1
+    return position
+
+
+def _stray(source: Source, position: int, end: int) -> Diagnostic:
     character = source.text[position]
-    span = Span(source, position, position + 1)
+    span = Span(source, position, end)
     if character == "'":
         return Diagnostic("E0100", "strings stand in double quotes", span, 'write `"…"`')
     if character in "&!":
