@@ -213,6 +213,6 @@ def _line_up(layout: Layout, column: int, cells: Sequence[Cell], pads: dict[int,
         return
     needed = [_place(layout, line.start, line.indent, k, pads) for line, k in cells]
     column = max(column, *needed)
-    lined = pads | {k: column - place for (_, k), place in zip(cells, needed, strict=True)}
-    if all(_end(layout, line.start, line.end, line.indent, lined) <= WIDTH for line, _ in cells):
-        pads |= lined
+    pads.update({k: column - place for (_, k), place in zip(cells, needed, strict=True)})
+    if any(_end(layout, line.start, line.end, line.indent, pads) > WIDTH for line, _ in cells):
+        pads.update(dict.fromkeys((k for _, k in cells), 0))

@@ -13,7 +13,6 @@ our own would be worse.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,8 +46,8 @@ Document = Mapping[str, Any]
 SECTIONS = ("tenants", "users", "services", "groups", "resources", "assignments", "links", "custom_roles")
 
 
-def read_document(path: str | Path) -> Document:
-    """Read a facts file: mappings, lists and strings.
+def read_document(path: str | Path) -> tuple[Document, str]:
+    """Read a facts file: mappings, lists and strings; and the digest of its text.
 
     Raises:
         FactsError: the file cannot be read, is no YAML, or says a key twice.
@@ -73,21 +72,28 @@ def read_document(path: str | Path) -> Document:
 
     Loader.add_constructor("tag:yaml.org,2002:map", lambda loader, node: loader.construct_mapping(node, deep=True))
     try:
-        with Path(path).open(encoding="utf-8") as file:
-            document = yaml.load(file, Loader)  # noqa: S506  # a base loader: it makes strings, lists and mappings, nothing else
+        raw = Path(path).read_bytes()
+        document = yaml.load(raw, Loader)  # noqa: S506  # a base loader: it makes strings, lists and mappings, nothing else
     except OSError as error:
         raise FactsError("unreadable", f"{path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise FactsError("bad_yaml", f"{path}: {' '.join(str(error).split())}") from error
+    revision = hashlib.sha256(raw).hexdigest()[:16]
     if document in (None, ""):
-        return {}
+        return {}, revision
     if not isinstance(document, dict):
         raise FactsError("bad_facts", f"{path}: the file holds one mapping: {', '.join(SECTIONS)}")
-    return document
+    return document, revision
 
 
 def build(
-    document: Document, model: Model, *, strict: bool = True, written: bool = True, name: str = "facts"
+    document: Document,
+    model: Model,
+    *,
+    strict: bool = True,
+    written: bool = True,
+    name: str = "facts",
+    revision: str = "",
 ) -> MemoryFacts:
     """Make facts of a document, as the policy's types say.
 
@@ -95,11 +101,12 @@ def build(
         strict: see the module.
         written: all scalars are strings as they stand in a file; else JSON values.
         name: what errors call the document.
+        revision: what decisions call this state of the facts.
 
     Raises:
         FactsError: with a message that lists every problem.
     """
-    builder = _Builder(document, model, strict=strict, written=written)
+    builder = _Builder(document, model, strict=strict, written=written, revision=revision)
     facts = builder.build()
     if builder.problems:
         shown = builder.problems[:50]
@@ -133,11 +140,12 @@ class _Member:
 class _Builder:
     """Collects one document. Problems are noted, each with its place, and the rest goes on."""
 
-    def __init__(self, document: Document, model: Model, *, strict: bool, written: bool) -> None:
+    def __init__(self, document: Document, model: Model, *, strict: bool, written: bool, revision: str) -> None:
         self.document = document
         self.model = model
         self.strict = strict
         self.written = written
+        self.revision = revision
         self.aliases = model.aliases
         self.problems: list[str] = []
         self.tenants: dict[str, TenantFact] = {}
@@ -175,10 +183,16 @@ class _Builder:
         }
         members = {key: MemberFact(m.membership, tuple(m.groups), tuple(m.grants)) for key, m in self.members.items()}
         granted = {key: tuple(grants) for key, grants in self.granted.items()}
-        text = json.dumps(self.document, sort_keys=True, default=str)
-        revision = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
         return MemoryFacts(
-            self.model, self.tenants, principals, members, self.groups, granted, self.resources, self.custom, revision
+            self.model,
+            self.tenants,
+            principals,
+            members,
+            self.groups,
+            granted,
+            self.resources,
+            self.custom,
+            self.revision,
         )
 
     # --- walking -----------------------------------------------------------------------------------

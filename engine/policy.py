@@ -122,19 +122,27 @@ class Facts:
     """Facts to decide on, with what has been derived from them for one policy at a time."""
 
     def __init__(
-        self, document: Document, policy: Policy, *, strict: bool = True, written: bool = False, name: str = "facts"
+        self,
+        document: Document,
+        policy: Policy,
+        *,
+        strict: bool = True,
+        written: bool = False,
+        name: str = "facts",
+        revision: str = "",
     ) -> None:
         """Make facts of Python values shaped like a facts file.
 
         Args:
             strict: refuse what does not fit the policy; else it is absent.
             written: all scalars are strings as they stand in a file.
+            revision: what decisions call this state of the facts.
 
         Raises:
             FactsError: they do not fit the policy; lists every problem.
         """
         self.make: Callable[[Model], MemoryFacts] = lambda model: build(
-            document, model, strict=strict, written=written, name=name
+            document, model, strict=strict, written=written, name=name, revision=revision
         )
         self.bind(policy)
 
@@ -153,7 +161,8 @@ class Facts:
         Raises:
             FactsError: it cannot be read or does not fit the policy.
         """
-        return cls(read_document(path), policy, written=True, name=str(path))
+        document, revision = read_document(path)
+        return cls(document, policy, written=True, name=str(path), revision=revision)
 
     def bind(self, policy: Policy) -> Questioner:
         """Read the facts as another policy's types say; what was derived for the one before is dropped."""
