@@ -15,7 +15,7 @@ from engine.errors import RequestError
 from engine.explain import explain, render
 from engine.policy import Facts, Policy
 from engine.request import Request
-from engine.values import parse_time
+from engine.values import parse_time, time_of
 
 
 def run(args: argparse.Namespace) -> int:
@@ -24,11 +24,9 @@ def run(args: argparse.Namespace) -> int:
     facts = Facts.load(args.facts, policy)
     now = _instant(args.at)
     if args.request is not None:
-        from sidecar.wire import parse_check  # a body of /check is read the way the service reads it
-
         if args.words or args.tenant or args.context:
             raise RequestError("bad_request", "--request takes the place of the three words, --tenant and --context")
-        return _answer_body(parse_check(_body(args.request)), policy, facts, args, now)
+        return _answer_body(_body(args.request), policy, facts, args, now)
     if len(args.words) != 3:  # SUBJECT ACTION RESOURCE
         raise RequestError("bad_request", "name SUBJECT ACTION RESOURCE, like: user:ann read task:t1")
     subject, action, resource = args.words
@@ -90,5 +88,31 @@ def _print(decision: Decision) -> None:
         print(f"  with {obligation.name}: {obligation.value}")
 
 
-def _answer_body(body: Any, policy: Policy, facts: Facts, args: argparse.Namespace, now: datetime | None) -> int:
-    raise NotImplementedError
+def _answer_body(body: bytes, policy: Policy, facts: Facts, args: argparse.Namespace, now: datetime | None) -> int:
+    """Answer a body of `POST /check`, read the way the service reads it: one question, or many. 0: all are allowed."""
+    from sidecar.errors import PublicError
+    from sidecar.wire import Batch, parse_check
+
+    try:
+        asked = parse_check(body)
+    except PublicError as error:
+        raise RequestError(error.code, f"{args.request}: {error.message}") from error
+    if not isinstance(asked, Batch):
+        return _answer(_at(asked, now), policy, facts, args)
+    codes = []
+    for item in asked.items:
+        if isinstance(item, PublicError):
+            raise RequestError(item.code, f"{args.request}: {item.message}") from item
+        codes.append(_answer(_at(item, now), policy, facts, args))
+        if codes[-1] == _STOPS_AT.get(asked.semantic):
+            break
+    return max(codes, default=0)
+
+
+#: The answer, as an exit code, at which a batch ends.
+_STOPS_AT = {"deny_on_first_deny": 1, "permit_on_first_permit": 0}
+
+
+def _at(request: Request, now: datetime | None) -> Request:
+    request.now = None if now is None else time_of(now)
+    return request

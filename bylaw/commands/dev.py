@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve until told to stop."""
-    from sidecar import app  # a server is imported only where one is started
+    from sidecar.app import run as serve
+    from sidecar.settings import Settings, SettingsError
 
-    return app.main(args)
+    flags = {"policies": args.policies, "facts": args.facts, "http": args.http}
+    try:
+        settings = Settings.read(os.environ, flags, dev=True, json=args.json)
+    except SettingsError as error:
+        print(f"bylaw: {error}", file=sys.stderr)
+        return 2
+    return serve(settings)
