@@ -46,11 +46,28 @@ Document = Mapping[str, Any]
 SECTIONS = ("tenants", "users", "services", "groups", "resources", "assignments", "links", "custom_roles")
 
 
-def read_document(path: str | Path) -> tuple[Document, str]:
-    """Read a facts file: mappings, lists and strings; and the digest of its text.
+def read_file(path: str | Path) -> bytes:
+    """Read a facts file's text.
 
     Raises:
-        FactsError: the file cannot be read, is no YAML, or says a key twice.
+        FactsError: it cannot be read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise FactsError("unreadable", f"{path}: {error.strerror}") from error
+
+
+def digest_of(text: bytes) -> str:
+    """Name a state of the facts by the file's text."""
+    return hashlib.sha256(text).hexdigest()[:16]
+
+
+def parse_document(text: bytes, name: str) -> Document:
+    """Parse a facts file's text: mappings, lists and strings.
+
+    Raises:
+        FactsError: it is no YAML, or says a key twice.
     """
     import yaml  # costs start-up
 
@@ -72,18 +89,14 @@ def read_document(path: str | Path) -> tuple[Document, str]:
 
     Loader.add_constructor("tag:yaml.org,2002:map", lambda loader, node: loader.construct_mapping(node, deep=True))
     try:
-        raw = Path(path).read_bytes()
-        document = yaml.load(raw, Loader)  # noqa: S506  # a base loader: it makes strings, lists and mappings, nothing else
-    except OSError as error:
-        raise FactsError("unreadable", f"{path}: {error.strerror}") from error
+        document = yaml.load(text, Loader)  # noqa: S506  # a base loader: it makes strings, lists and mappings, nothing else
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise FactsError("bad_yaml", f"{path}: {' '.join(str(error).split())}") from error
-    revision = hashlib.sha256(raw).hexdigest()[:16]
+        raise FactsError("bad_yaml", f"{name}: {' '.join(str(error).split())}") from error
     if document in (None, ""):
-        return {}, revision
+        return {}
     if not isinstance(document, dict):
-        raise FactsError("bad_facts", f"{path}: the file holds one mapping: {', '.join(SECTIONS)}")
-    return document, revision
+        raise FactsError("bad_facts", f"{name}: the file holds one mapping: {', '.join(SECTIONS)}")
+    return document
 
 
 def build(

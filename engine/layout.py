@@ -13,8 +13,9 @@ Every choice depends only on what it leaves as it is. So laying out a second tim
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from engine.written import Gap, Piece, Stretch, Written
@@ -39,13 +40,22 @@ class Group:
     mode: Mode
     required: frozenset[int] = frozenset()
     forced: bool = False
+    is_bound: bool = False
+    order: tuple[int, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "order", tuple(sorted(self.points)))
+
+    def inside(self, start: int, end: int) -> tuple[int, ...]:
+        """Return the places after one piece and before another, in order."""
+        return self.order[bisect_right(self.order, start) : bisect_left(self.order, end)]
 
     def at(self, indent: int) -> Group:
         """Bind it to the line that it breaks first; from then on it is as any other."""
-        return replace(self, points={k: indent + more for k, more in self.points.items()}, level=-1, forced=False)
-
-    def indents(self, indent: int) -> dict[int, int]:
-        return self.points if self.level < 0 else self.at(indent).points
+        if self.is_bound:
+            return self
+        points = {k: indent + more for k, more in self.points.items()}
+        return replace(self, points=points, forced=False, is_bound=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +176,7 @@ class Layout:
 
     def _lay(self, start: int, end: int, indent: int, groups: Sequence[Group]) -> None:
         """Break what begins at `start`, on a line indented so, until every line fits or no place is left."""
-        inner = [group for group in groups if any(start < k < end for k in group.points)]
+        inner = [group for group in groups if group.inside(start, end)]
         group = next((group for group in inner if group.forced), None)
         if inner and not self.fits(start, end, indent):
             group = inner[0]
@@ -175,19 +185,17 @@ class Layout:
                 if self.gap(k).comments:
                     self.starts[k] = indent + 2 * INDENT
             return
-        points = group.indents(indent)
         chosen = self._choose(group, start, end, indent)
-        rest = [other for other in inner if other is not group]
-        if chosen:
-            rest = [group.at(indent) if other is group and group.level >= 0 else other for other in inner]
+        bound = group.at(indent)
+        rest = [bound if other is group else other for other in inner if chosen or other is not group]
         for k, following in zip([start, *chosen], [*chosen, end], strict=True):
             if k != start:
-                self.starts[k] = points[k]
-            self._lay(k, following, indent if k == start else points[k], rest)
+                self.starts[k] = indent = bound.points[k]
+            self._lay(k, following, indent, rest)
 
     def _choose(self, group: Group, start: int, end: int, indent: int) -> list[int]:
         """Choose where lines begin among the points of a group that lie inside."""
-        inner = sorted(k for k in group.points if start < k < end)
+        inner = group.inside(start, end)
         required = [k for k in inner if k in group.required]
         authors = [k for k in inner if k not in group.required and self.gap(k).newline]
         if authors:
@@ -195,15 +203,16 @@ class Layout:
         if required and (group.forced or group.mode == "fill"):
             return required
         if group.mode == "all":
-            return inner
-        return self._fill(inner, start, end, indent, group.indents(indent)) if group.mode == "fill" else []
+            return list(inner)
+        return self._fill(group.at(indent), start, end, indent) if group.mode == "fill" else []
 
-    def _fill(self, inner: Sequence[int], start: int, end: int, indent: int, indents: dict[int, int]) -> list[int]:
+    def _fill(self, group: Group, start: int, end: int, indent: int) -> list[int]:
         chosen: list[int] = []
+        inner = group.inside(start, end)
         for k, following in zip(inner, [*inner[1:], end], strict=True):
             if indent + self.width(start, following) > WIDTH:
                 chosen.append(k)
-                start, indent = k, indents[k]
+                start, indent = k, group.points[k]
         return chosen
 
     # --- where lines may begin ----------------------------------------------------------------------------------------
@@ -233,7 +242,8 @@ class Layout:
                 return self._expression(start + 3, end, INDENT, 0)
             case "statement":
                 return self._statement(unit)
-        return []
+            case _:
+                return []
 
     def _list(self, start: int, end: int, level: int, more: int = 2 * INDENT) -> Group:
         return Group(level, dict.fromkeys(self.after_commas(start, end), more), "fill")

@@ -16,7 +16,7 @@ from engine.decision import Decision
 from engine.diagnostics import Diagnostic
 from engine.errors import PolicyError
 from engine.facts import MemoryFacts
-from engine.facts_file import Document, build, read_document
+from engine.facts_file import Document, build, digest_of, parse_document, read_file
 from engine.loading import compile_sources, read_sources
 from engine.model import Model
 from engine.program import Program
@@ -161,8 +161,10 @@ class Facts:
         Raises:
             FactsError: it cannot be read or does not fit the policy.
         """
-        document, revision = read_document(path)
-        return cls(document, policy, written=True, name=str(path), revision=revision)
+        text, name = read_file(path), str(path)
+        revision = digest_of(text)
+        # The text is kept, not what it parses to, which takes many times its room.
+        return cls.made(lambda model: build(parse_document(text, name), model, name=name, revision=revision), policy)
 
     def bind(self, policy: Policy) -> Questioner:
         """Read the facts as another policy's types say; what was derived for the one before is dropped."""

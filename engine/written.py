@@ -26,16 +26,12 @@ from engine.source import Source
 
 T = TypeVar("T")
 
+_WORDS = """
+    action actions and anyone approval attributes authenticated by claimable crossing expires external false group
+    groups has link max members not or public self sent service set to true unless user when
+"""
 #: A name spelt like one of these keeps its quotes, wherever it stands.
-KEYWORDS = frozenset(
-    (
-        *TEST_WORDS,
-        *DECLARATIONS,
-        *COMPARISONS,
-        *"actions attributes action and anyone approval authenticated by claimable crossing expires external false".split(),
-        *"group groups has link max members not or public self sent service set to true unless user when".split(),
-    )
-)
+KEYWORDS = TEST_WORDS | {*DECLARATIONS, *COMPARISONS, *_WORDS.split()}
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _COMMENT = re.compile(r"#[^\n]*")
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t"}
