@@ -37,7 +37,7 @@ def fail(error: BylawError, *, as_json: bool) -> int:
     elif found:
         print(render(found, colour=has_colour(sys.stderr)), file=sys.stderr)
     else:
-        print(f"bylaw: {error.message}", file=sys.stderr)
+        print("\n".join(f"bylaw: {line}" for line in error.message.splitlines()), file=sys.stderr)
     return 2
 
 

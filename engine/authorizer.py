@@ -299,7 +299,7 @@ class Questioner:
             return "anonymous", None
         kind, identity = self.reference(written, "subject")
         if kind not in ("user", "service"):
-            raise RequestError("unknown_type", f"a `{kind}` is no subject: a user, a service or anonymous is")
+            raise RequestError("unknown_type", f"`{kind}` is no subject: a user, a service or anonymous is")
         return ("user" if kind == "user" else "service"), identity
 
     def reference(self, written: str, what: str) -> tuple[str, str]:
@@ -418,6 +418,8 @@ class Questioner:
             return self.new_target(space, info, identity, parent, properties, has_id=new is not True)
         if info.external:
             sent = self.sent(info.attributes, properties, "resource.properties")
+            if plan.action.new and new is True:
+                return space.chain(Thing(None, None, info.name, sent), info, parent, is_new=True)
             return space.chain(Thing(f"{info.name}:{identity}", identity, info.name, sent), info, parent)
         target = space.target(info.name, identity)
         sent = (

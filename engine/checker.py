@@ -194,7 +194,7 @@ class _Checker:
             outside = actions[0].type
             code = "E0400" if pattern.parts[0] == "*" else "E0401"
             self.report.add(
-                code, f"a `{outside}` does not lie in a `{kind}`, so a role there cannot reach it", pattern.span
+                code, f"`{outside}` does not lie in `{kind}`, so a role there cannot reach it", pattern.span
             )
         return within
 
@@ -240,7 +240,7 @@ class _Checker:
             if isinstance(node, nodes.RuleNode):
                 rule = self.rule(node)
                 if rule.name in found:
-                    self.report.add("E0201", f"rule `{rule.name}` is declared twice", node.name.span)
+                    self.report.twice(f"rule `{rule.name}`", node.name.span, found[rule.name].span)
                 found.setdefault(rule.name, rule)
         return tuple(found[name] for name in sorted(found))
 

@@ -30,9 +30,11 @@ _LONG = ("route", "assign")
 _RULES = {"allow", "deny"}
 #: Words that begin a column, and its name.
 _NAMES = {
-    **{word: word for word in ("on", "is", "{", "to", "by", "=", "when")},
+    **{word: word for word in ("on", "is", "{", "to", "by", "=", "when", "in", "of", "with", "at", "because")},
     **{"crossing": "is", "claimable": "is", "public": "to", "authenticated": "to", "unless": "when"},
 }
+#: Words behind which a condition begins or goes on.
+_IN_CONDITIONS = {"when", "unless", "and", "or", "="}
 
 
 def tabulate(layout: Layout) -> dict[int, int]:
@@ -150,10 +152,10 @@ def _end(layout: Layout, start: int, end: int, indent: int, pads: dict[int, int]
 
 
 class _Line:
-    """A line as it is printed, and the columns in which its pieces stood if it was a line already.
+    """A line as it is printed, and the columns in which its parts stood if it was a line already.
 
-    A column is told by where it is and what stands in it: a value, or which word. `fixed`: the columns of tables; up to
-    the last of them nothing else is lined up.
+    A column is told by where it is and what begins there: one of some words, or what follows a `:`.
+    `fixed`: the columns of tables; up to the last of them nothing else is lined up, nor is anything in a condition.
     """
 
     def __init__(self, layout: Layout, start: int, end: int, fixed: Collection[int]) -> None:
@@ -161,13 +163,16 @@ class _Line:
         self.columns: dict[tuple[int, str], int] = {}
         pieces = layout.pieces
         first = pieces[start]
-        if first.gap.newline or start == 0:
-            after = max((k for k in range(start, end) if k in fixed), default=start)
-            last = end - 1 if pieces[end - 1].word == "{" else end
-            for k in range(after + 1, last):
-                if pieces[k].line == first.line and not pieces[k].tight:
-                    word = _NAMES.get(pieces[k].word, pieces[k].word)
-                    self.columns[self.indent + pieces[k].column - first.column, word] = k
+        if first.word in _IN_CONDITIONS or not (first.gap.newline or start == 0):
+            return
+        after = max((k for k in range(start, end) if k in fixed), default=start)
+        for k in layout.tops(start, end):
+            name = ":" if pieces[k - 1].word == ":" else _NAMES.get(pieces[k].word, "")
+            is_opener = k == end - 1 and name == "{"
+            if k > after and name and not is_opener and pieces[k].line == first.line:
+                self.columns[self.indent + pieces[k].column - first.column, name] = k
+            if pieces[k].word in _IN_CONDITIONS:
+                break
 
 
 Cell = tuple[_Line, int]
@@ -205,7 +210,7 @@ def _clusters(block: Sequence[_Line]) -> Iterator[tuple[int, list[Cell]]]:
 
 def _is_wide(layout: Layout, k: int) -> bool:
     """Say whether the author left more than one space before a piece."""
-    return layout.pieces[k].column - layout.pieces[k - 1].end > 1
+    return layout.gap(k).spaces > 1
 
 
 def _line_up(layout: Layout, column: int, cells: Sequence[Cell], pads: dict[int, int]) -> None:

@@ -348,7 +348,7 @@ class _Writer:
         if isinstance(node.entity, str):
             raw = f"{'x' if node.entity == 'context' else 'a'}.get({node.name!r})"
         elif node.name is None:
-            return "True" if node.entity.type == SYSTEM else f"{self.thing(node.entity)}.ref"
+            return "True" if node.entity.type == SYSTEM else f"t.has_above({node.entity.type!r})"
         elif node.name == "id":
             return f"{self.thing(node.entity)}.id"
         else:

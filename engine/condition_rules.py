@@ -81,7 +81,7 @@ class ConditionRules(Cursor):
         count = 0
         while self.is_punct("+") or self.is_punct("-"):
             count += 1
-            if count > MAX_NESTING:
+            if count >= MAX_NESTING:
                 raise PolicySyntaxError(Diagnostic("E0101", f"a sum has at most {MAX_NESTING} terms", self.token.span))
             op: Literal["+", "-"] = "+" if self.advance().text == "+" else "-"
             left = nodes.ArithNode(op, left, self.term(), self.since(start))

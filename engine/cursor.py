@@ -135,11 +135,17 @@ class Cursor:
         place = token.span
         if token.kind == "end" and self.index:
             place = self.tokens[self.index - 1].span
+        message = f"{wanted}, but {shown}" if wanted.startswith("expected") else wanted
+        if cure is None and self.is_punct_before(","):
+            cure = "no comma stands after the last of a list"
         raise PolicySyntaxError(
-            Diagnostic(
-                "E0100", f"{wanted}, but {shown}", place, cure or (f"did you mean `{fix}`?" if fix else None), fix
-            )
+            Diagnostic("E0100", message, place, cure or (f"did you mean `{fix}`?" if fix else None), fix)
         )
+
+    def is_punct_before(self, text: str) -> bool:
+        """Say whether something closes a list right after a comma."""
+        closes = self.token.kind == "punct" and self.token.text in "}])"
+        return closes and self.index > 0 and self.tokens[self.index - 1].is_punct(text)
 
     def skip_to_declaration(self) -> None:
         """Go on to the next word that begins a line unindented and may begin a declaration."""

@@ -34,7 +34,7 @@ from engine.reasons import WeighedCan, WeighedRule, verdict_of, weigh
 from engine.request import HttpRequest, Request
 from engine.routes import path_segments
 from engine.standing import Anonymous
-from engine.values import show
+from engine.values import show, show_time
 
 Json = dict[str, Any]
 #: A fact to change: the text of an atom of a condition, and what it would have to be; or a role to hold, a membership
@@ -116,6 +116,7 @@ def _who(question: Question) -> Json:
         "standing": ways or ["outside"],
         "guest": s.inside and not s.anyone,
         "groups": sorted(s.groups),
+        "not_now": _not_now(question),
         "holds": [
             *(
                 {"role": name, "on": place, "way": "held"}
@@ -130,6 +131,29 @@ def _who(question: Question) -> Json:
             *({"role": name, "on": "system:system", "way": "system"} for name in (s.system.names if s.system else ())),
         ],
     }
+
+
+def _not_now(question: Question) -> list[str]:
+    """What is stored of him here but does not count at this instant: not begun, or ended."""
+    s, now = question.standing, question.now
+    if s.id is None:
+        return []
+    space = s.space
+    member = space.facts.member(space.tenant_id, s.kind, s.id) if space.fact is not None else None
+    fact = space.facts.principal(s.kind, s.id)
+    rows: list[tuple[str, int, int]] = []
+    if member is not None:
+        if member.membership is not None:
+            rows.append(("his membership", member.membership.starts, member.membership.expires))
+        rows += [(f"{grant.role} on {grant.place}", grant.starts, grant.expires) for grant in member.grants]
+        rows += [(f"group {belonging.group}", belonging.starts, belonging.expires) for belonging in member.groups]
+    if fact is not None:
+        rows += [(f"{g.role} on {g.place}", g.starts, g.expires) for g in fact.system]
+        rows += [(f"group {belonging.group}", belonging.starts, belonging.expires) for belonging in fact.groups]
+        links = [link for link in fact.links if link.tenant == space.tenant_id]
+        rows += [(f"{link.role} on {link.place} over a link", link.starts, link.expires) for link in links]
+    told = [f"{what} begins {show_time(starts)}" for what, starts, _ in rows if now < starts]
+    return sorted(told + [f"{what} ended {show_time(expires)}" for what, _, expires in rows if expires <= now])
 
 
 def _resource(question: Question) -> Json:
@@ -349,11 +373,9 @@ def _smallest(found: Iterable[Needs]) -> list[Needs]:
 
 def render(found: Json) -> str:
     """Render an explanation for a person."""
-    mark = "ALLOW" if found["decision"] else "DENY"
+    mark = "allow" if found["decision"] else "deny"
     rows = [
-        f"{mark}  {found['code']}"
-        + (f"  by {found['by']}" if found["by"] else "")
-        + (f"  at {found['at']}" if found["at"] else "")
+        "  ".join([mark, found["code"], *([f"by {found['by']}"] if found["by"] else []), *filter(None, [found["at"]])])
     ]
     if found["because"]:
         rows.append(f"  because {found['because']}")
@@ -365,6 +387,7 @@ def render(found: Json) -> str:
         guest = ", a guest" if who["guest"] else ""
         rows.append(f"  who      {who['principal']}{where}: {', '.join(who['standing'])}{guest}")
         rows += [f"           holds {held['role']} on {held['on']}{_way(held['way'])}" for held in who["holds"]]
+        rows += [f"           not now: {entry}" for entry in who["not_now"]]
         if who["groups"]:
             rows.append(f"           in groups {', '.join(who['groups'])}")
     if found.get("resource"):

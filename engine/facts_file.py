@@ -257,7 +257,9 @@ class _Builder:
     def status(self, entry: Document, *allowed: str) -> Any:
         status = entry.get("status", "active")
         if status not in allowed:
-            raise _ProblemError(f"`{status}` is no status; known are {', '.join(allowed)}")
+            fix = nearest(str(status), allowed)
+            hint = f"; did you mean `{fix}`?" if fix else f"; known are {', '.join(allowed)}"
+            raise _ProblemError(f"`{status}` is no status{hint}")
         return status
 
     def times(self, entry: Document) -> tuple[int, int]:
@@ -416,7 +418,7 @@ class _Builder:
                 parent_kind = self.model.tenant
             parent = f"{parent_kind}:{parent_id}"
             if parent_kind not in info.parents:
-                raise _ProblemError(f"a `{kind}` does not lie in a `{parent_kind}`")
+                raise _ProblemError(f"`{kind}` does not lie in `{parent_kind}`")
             if parent_tenant not in (None, home):
                 raise _ProblemError("the parent is of another tenant")
         place = f"resources.{key}"

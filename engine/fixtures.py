@@ -236,7 +236,7 @@ class World:
             return
         if parent is not None and parent.partition(":")[0] not in info.parents and fixture.parent is not None:
             raise FixtureError(
-                "E0401", f"a `{info.name}` does not lie in a `{parent.partition(':')[0]}`", fixture.parent.span
+                "E0401", f"`{info.name}` does not lie in `{parent.partition(':')[0]}`", fixture.parent.span
             )
         attributes = self.attributes(info.attributes, fixture.attributes)
         key = (named.tenant or "", named.type, fixture.name.parts[0])

@@ -102,6 +102,9 @@ def settled_conditions(model: Model) -> Iterator[Diagnostic]:
 
 def _settled(expr: Expr, model: Model, compiler: Compiler, *, is_deny: bool) -> Iterator[tuple[Expr, bool]]:
     """The largest parts of a condition whose truth no request can change."""
+    if isinstance(expr, Not) and expr.span == expr.item.span:  # an `unless`: its author wrote what is negated
+        yield from _settled(expr.item, model, compiler, is_deny=is_deny)
+        return
     verdict = _verdict(expr, model, compiler, is_deny=is_deny)
     if verdict is not None:
         yield expr, verdict
@@ -234,7 +237,7 @@ def fleeting_denies(model: Model) -> Iterator[Diagnostic]:
             elif name in expiring:
                 yield Diagnostic("W0106", f"`{name}` expires, and this deny with it", rule.span)
             elif heirs:
-                yield Diagnostic("W0106", f"`{heirs[0]}` is a `{name}` too, and denied with it", rule.span)
+                yield Diagnostic("W0106", f"`{heirs[0]}` takes over `{name}`, and is denied with it", rule.span)
 
 
 def system_roles_in_allows(model: Model) -> Iterator[Diagnostic]:
@@ -260,7 +263,9 @@ def ways_over_the_wall(model: Model) -> Iterator[Diagnostic]:
     for info in model.types.values():
         if info.external and info.span is not None:
             yield Diagnostic(
-                "N0102", f"of a `{info.name}` parent and attributes are what the application says", info.span
+                "N0102",
+                f"`{info.name}` is external: its parent and attributes are what the application sends",
+                info.span,
             )
 
 

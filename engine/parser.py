@@ -26,13 +26,16 @@ def parse(source: Source) -> tuple[nodes.Module, list[Diagnostic]]:
         span = Span(source, 0, 0)
         return nodes.Module((), span), [Diagnostic("E0101", "a policy holds at most 4 MiB of text", span)]
     tokens, found = tokenize(source)
+    unread = {d.span.line for d in found}
     parser = Parser(tokens)
     declarations: list[nodes.Declaration] = []
     while not parser.at_end():
         try:
             declarations.append(parser.declaration())
         except PolicySyntaxError as error:
-            found.append(error.diagnostic)
+            # What could not be read as words is told already, and not again as the confusion it leaves on its line.
+            if error.diagnostic.span.line not in unread:
+                found.append(error.diagnostic)
             parser.skip_to_declaration()
     return nodes.Module(tuple(declarations), Span(source, 0, len(source.text))), found
 

@@ -97,7 +97,7 @@ class PathChecker:
             return self.of_entity(own, rest, node, guards)
         if rest[0].text == "parent":
             if not info.parents:
-                self.missing(rest[0].span, f"a `{info.name}` has no parent", (), "parent")
+                self.missing(rest[0].span, f"`{info.name}` has no parent", (), "parent")
                 return None
             return self.of_entity(Entity("parent", frozenset(info.parents)), rest[1:], node, guards)
         found = self.type_prefix(rest)
@@ -110,7 +110,7 @@ class PathChecker:
     ) -> Expr | None:
         info = self.scope.type
         if not self.lies_in(info, outer):
-            self.missing(node.span, f"a `{info.name}` never lies in a `{outer.name}`", info.above, outer.name)
+            self.missing(node.span, f"`{info.name}` never lies in `{outer.name}`", info.above, outer.name)
             return None
         if outer.kind == "tenant":
             return self.of_entity(Entity("tenant", frozenset((outer.name,))), rest, node, guards)
@@ -119,7 +119,7 @@ class PathChecker:
             self.want_guard(
                 (entity, None),
                 node.span,
-                f"a `{info.name}` need not lie in a `{outer.name}`",
+                f"`{info.name}` need not lie in `{outer.name}`",
                 f"resource has {outer.name}",
                 guards,
             )

@@ -140,15 +140,18 @@ class RoleSet(dict[Plan, "Gives"]):
 
 
 def lies_within(info: TypeInfo, within: Within, *, is_new: bool) -> bool | None:
-    """Say whether everything of a type lies within all types of one of these sets, nothing does (False), or it
-    depends (None).
+    """Say whether everything of a type lies within all types of one of these sets, nothing does (False), or it depends
+    (None).
 
-    What is new is judged in its parent, and so is no place itself.
+    What is new is judged in its parent, and so is no place itself; of an external thing only a request says whether it
+    is new.
     """
-    own = frozenset() if is_new else frozenset((info.name,))
-    if any(types <= info.always | own for types in within):
+    own = frozenset((info.name,))
+    surely = info.always if is_new else info.always | own
+    maybe = info.above if is_new and not info.external else info.above | own
+    if any(types <= surely for types in within):
         return True
-    return None if any(types <= info.above | own for types in within) else False
+    return None if any(types <= maybe for types in within) else False
 
 
 def _tested_within(within: Within, test: Test | None) -> Test:

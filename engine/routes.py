@@ -215,12 +215,12 @@ class RouteChecker:
         if not action.new:
             self.report.add(
                 "E0401",
-                f"`{action.code}` is not marked `new`, so nothing new lies in a `{info.name}`",
+                f"`{action.code}` is not marked `new`, so nothing new lies in `{info.name}`",
                 node.parent.span,
             )
             return None
         if info.name not in self.symbols.types[action.type].parents:
-            self.report.add("E0401", f"a `{action.type}` does not lie in a `{info.name}`", node.parent.span)
+            self.report.add("E0401", f"`{action.type}` does not lie in `{info.name}`", node.parent.span)
             return None
         return info.name
 
@@ -239,7 +239,7 @@ class RouteChecker:
             if kind not in base.above and kind not in (base.name, tenant):
                 self.report.add(
                     "E0403",
-                    f"a `{base.name}` does not lie in a `{kind}`, so the path says nothing of it",
+                    f"`{base.name}` does not lie in `{kind}`, so the path says nothing of it",
                     node.template_span,
                 )
 

@@ -72,7 +72,7 @@ def _active_tenant(questioner: Questioner, request: Request) -> str | None:
 def _subjects(questioner: Questioner, request: Request, now: int) -> list[str]:
     kind = questioner.type_named(request.subject)
     if kind not in ("user", "service"):
-        raise RequestError("unknown_type", f"a `{kind}` is no subject")
+        raise RequestError("unknown_type", f"`{kind}` is no subject")
     questioner.question(
         _with(request, subject="anonymous", subject_properties={}), now
     )  # refuses what is malformed, though nobody is found

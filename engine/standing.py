@@ -236,6 +236,7 @@ class StandingMaker:
         membership = member.membership if member is not None else None
         return (
             self.counts(link.starts, link.expires)
+            and link.home != space.tenant_id  # a link is held from another tenant
             and home is not None
             and home.status == "active"
             and membership is not None

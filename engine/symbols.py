@@ -59,6 +59,10 @@ class Report:
             self._seen.add(key)
             self.found.append(Diagnostic(code, message, span, cure or (f"did you mean `{fix}`?" if fix else None), fix))
 
+    def twice(self, what: str, span: Span, first: Span | None) -> None:
+        """Report a second declaration of a name, and where the first stands."""
+        self.add("E0201", f"{what} is declared twice", span, cure=f"the first is at {first.at}" if first else None)
+
     def unknown(self, what: str, name: str, span: Span, known: Iterable[str]) -> None:
         self.add("E0200", f"unknown {what} `{name}`", span, fix=nearest(name, known))
 
@@ -99,6 +103,10 @@ class Symbols:
         if found:
             choices = " or ".join(f"`{full}`" for full in found)
             report.add("E0202", f"`{name.text}` is a role of several types", name.span, cure=f"write {choices}")
+        elif name.text in ("members", "everyone", "everybody", "all"):
+            report.add(
+                "E0200", f"unknown role `{name.text}`", name.span, cure="`anyone` means every member", fix="anyone"
+            )
         else:
             short = {full.rpartition(".")[2] for full in self.roles}
             report.unknown("role", name.text, name.span, short | set(self.roles))
@@ -129,7 +137,7 @@ def _collect_role(node: nodes.RoleNode, symbols: Symbols, report: Report) -> Non
         return
     full = f"{info.name}.{name}"
     if full in symbols.roles:
-        report.add("E0201", f"role `{name}` on `{info.name}` is declared twice", node.name.span)
+        report.twice(f"role `{name}` on `{info.name}`", node.name.span, symbols.roles[full].name.span)
         return
     symbols.roles[full] = node
 
@@ -139,7 +147,7 @@ def _collect_define(node: nodes.DefineNode, symbols: Symbols, report: Report) ->
     if name in RESERVED_DEFINES:
         report.add("E0203", f"`{name}` is reserved and cannot name a condition", node.name.span)
     elif name in symbols.defines:
-        report.add("E0201", f"`{name}` is defined twice", node.name.span)
+        report.twice(f"`{name}`", node.name.span, symbols.defines[name].name.span)
     elif name in symbols.types:
         report.add("E0202", f"`{name}` is a type, and cannot name a condition too", node.name.span)
     else:
@@ -250,7 +258,7 @@ class _Types:
         if name.parts[0] in RESERVED_TYPES:
             self.report.add("E0203", f"`{name.parts[0]}` is reserved and cannot name a type", name.span)
         elif name.text in self.names:
-            self.report.add("E0201", f"type `{name.text}` is declared twice", name.span)
+            self.report.twice(f"type `{name.text}`", name.span, self.names[name.text])
         elif name.text in PLAIN or name.text == "set":
             self.report.add("E0203", f"`{name.text}` is a built-in type", name.span)
         else:
@@ -388,7 +396,7 @@ class _Types:
             if node.new and self.symbols.types[kind].kind != "resource":
                 self.report.add(
                     "E0401",
-                    f"a `{kind}` is not made by an action of its own",
+                    f"`{kind}` is not made by an action of its own",
                     node.span,
                     cure="`new` stands at actions of resources",
                 )

@@ -71,6 +71,10 @@ class Target:
                 return thing
         return NOTHING
 
+    def has_above(self, kind: str) -> bool | None:
+        """Say whether there is a thing of a type on the chain, the resource itself included: True, or None."""
+        return True if self.nearest(kind) is not NOTHING else None
+
     def lies_within(self, within: Within) -> bool:
         """Say whether all types of one of these sets are among the places."""
         found = {place.partition(":")[0] for place in self.places}

@@ -225,4 +225,9 @@ class TestRules(ConditionRules):
         at_span = self.ahead(1).span if self.is_word("at") else None
         at = self.string("a time") if self.take_word("at") else None
         because = self.dotted("a code, a rule or a role") if self.take_word("because") else None
+        if self.is_word("in", "with", "at", "because"):
+            self.fail(
+                f"`{self.token.text}` stands before what is here",
+                cure=f"the order is {'`in`, ' if in_allowed else ''}`with`, `at`, `because`",
+            )
         return nodes.TailNode(tenant, values, at, because, at_span)

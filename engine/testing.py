@@ -6,7 +6,6 @@ be set up or asked fails too, and says why.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -129,7 +128,7 @@ class TestRun:
 def run_tests(policy: Policy) -> TestRun:
     """Run all `test` blocks of a policy, each in a world of its own, at one instant."""
     run = TestRun(0, [], Coverage(policy.model))
-    now = time.time_ns()
+    now = policy.clock()
     for test in sorted(policy.model.tests, key=lambda node: (node.span.source.name, node.span.start)):
         passed, failures = _Runner(policy, test, run.coverage, now).run()
         run.passed += passed

@@ -49,11 +49,12 @@ class Comment:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """What stands before a piece: comments, and whether the line ended there and an empty one followed."""
+    """What stands before a piece: comments, whether the line ended there and an empty one followed, and spaces."""
 
     comments: tuple[Comment, ...]
     newline: bool
     blank: bool
+    spaces: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +251,8 @@ def _gap(source: Source, start: int, end: int) -> Gap:
         comments.append(Comment(found.group().rstrip(" \t\r\f\v"), own_line or ends > 0, ends > 1, column))
         start, own_line = found.end(), True
     ends = source.text.count("\n", start, end)
-    return Gap(tuple(comments), bool(comments) or ends > 0, ends > 1)
+    rest = source.text[start:end]
+    return Gap(tuple(comments), bool(comments) or ends > 0, ends > 1, len(rest) - len(rest.rstrip(" \t")))
 
 
 def _is_tight(tokens: Sequence[Token], words: Sequence[str], before: int, index: int, angles: set[int]) -> bool:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from bylaw.output import BOLD, DIM, GREEN, RED, paint, print_json
+from bylaw.output import BOLD, DIM, GREEN, RED, fail, paint, print_json
 from engine.decision import Decision
 from engine.errors import RequestError
 from engine.explain import explain, render
@@ -89,7 +89,10 @@ def _print(decision: Decision) -> None:
 
 
 def _answer_body(body: bytes, policy: Policy, facts: Facts, args: argparse.Namespace, now: datetime | None) -> int:
-    """Answer a body of `POST /check`, read the way the service reads it: one question, or many. 0: all are allowed."""
+    """Answer a body of `POST /check`, read the way the service reads it: one question, or many.
+
+    Exit code 0: all are allowed, or under `permit_on_first_permit` one is; 2: one of them is malformed.
+    """
     from sidecar.errors import PublicError
     from sidecar.wire import Batch, parse_check
 
@@ -102,11 +105,14 @@ def _answer_body(body: bytes, policy: Policy, facts: Facts, args: argparse.Names
     codes = []
     for item in asked.items:
         if isinstance(item, PublicError):
-            raise RequestError(item.code, f"{args.request}: {item.message}") from item
-        codes.append(_answer(_at(item, now), policy, facts, args))
+            codes.append(fail(RequestError(item.code, f"{args.request}: {item.message}"), as_json=args.json))
+        else:
+            codes.append(_answer(_at(item, now), policy, facts, args))
         if codes[-1] == _STOPS_AT.get(asked.semantic):
             break
-    return max(codes, default=0)
+    if 2 in codes:
+        return 2
+    return min(codes) if asked.semantic == "permit_on_first_permit" else max(codes)
 
 
 #: The answer, as an exit code, at which a batch ends.

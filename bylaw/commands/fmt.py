@@ -37,7 +37,8 @@ def _tell(args: argparse.Namespace, changed: list[tuple[Source, str]], files: in
     elif not args.diff:
         for name in names:
             print(f"would reformat {name}" if args.check else f"reformatted {name}")
-        print(f"{count(files - len(names), 'file')} as {'it' if files - len(names) == 1 else 'they'} should be")
+        if files > len(names):
+            print(f"{count(files - len(names), 'file')} as {'it' if files - len(names) == 1 else 'they'} should be")
 
 
 def _diff(source: Source, text: str) -> list[str]:
