@@ -279,16 +279,16 @@ class Questioner:
         target = self.target(space, plan, resource_id, request.resource_properties)
         question = Question(plan, standing, target, context, fields, now)
         if len(voices) > 1:
-            return Decision(False, "boundary", question)
+            return Decision.early("boundary", question)
         if (tenant is None and voices and self.model.has_tenant) or (tenant is not None and tenant.status != "active"):
-            return Decision(False, "tenant_inactive", question)
+            return Decision.early("tenant_inactive", question)
         if standing.is_inactive:
-            return Decision(False, "principal_inactive", question)
+            return Decision.early("principal_inactive", question)
         if target.problem is not None:
             hidden = target.problem == "boundary" or standing.is_outside(target)
-            return Decision(False, "boundary" if hidden else target.problem, question)
+            return Decision.early("boundary" if hidden else target.problem, question)
         if any(f"{bound}:{bound_id}" not in {thing.ref for thing in target.chain} for bound, bound_id in bindings):
-            return Decision(False, "boundary", question)
+            return Decision.early("boundary", question)
         return question
 
     # --- the parts of a question -------------------------------------------------------------------

@@ -234,7 +234,8 @@ class ConditionChecker(PathChecker):
                 continue
             if isinstance(word, Const) and word.value not in options:
                 fix = nearest(word.value, options)
-                self.report.add("E0300", f'"{word.value}" is no word of {enumeration.type}', word.span, fix=fix)
+                message = f'"{word.value}" is no word of {enumeration.type}'
+                self.report.add("E0300", message, word.span, fix=f'"{fix}"' if fix else None)
                 return False
             if word.type.options and not set(options) & set(word.type.options):
                 self.report.add(

@@ -147,11 +147,10 @@ class Cursor:
         closes = self.token.kind == "punct" and self.token.text in "}])"
         return closes and self.index > 0 and self.tokens[self.index - 1].is_punct(text)
 
-    def skip_to_declaration(self) -> None:
-        """Go on to the next word that begins a line unindented and may begin a declaration."""
+    def skip_to_declaration(self, began: int) -> None:
+        """Go on to the next word that begins a line unindented and may begin a declaration, past where this one began."""
         self.depth = 0
-        if not self.at_end():
-            self.index += 1
+        self.index = max(self.index, min(began + 1, len(self.tokens) - 1))
         while not self.at_end():
             token = self.token
             if (

@@ -72,16 +72,29 @@ class Decision:
         policy: digest of the policy. revision: of the facts.
     """
 
-    __slots__ = ("_parts", "_reasons", "allowed", "code")
+    __slots__ = ("_early", "_parts", "_reasons", "allowed", "code")
+    _early: Question
 
     def __init__(self, allowed: bool, code: str, parts: Parts | None) -> None:
         self.allowed = allowed
         self.code = code
         self._parts = parts
 
+    @classmethod
+    def early(cls, code: str, question: Question) -> Decision:
+        """Deny for what is not there, before any rule was looked at."""
+        decision = cls(False, code, None)
+        decision._early = question
+        return decision
+
     @property
     def question(self) -> Question | None:
         """The question resolved; None where none could be asked (a bad path, no route, an open one)."""
+        return self.judged or getattr(self, "_early", None)
+
+    @property
+    def judged(self) -> Question | None:
+        """The question, if it was answered by the policy's rules and roles and the wall, not by what is not there."""
         from engine.authorizer import Question  # it makes decisions, so it is below
 
         return Question(*self._parts) if self._parts is not None else None

@@ -76,7 +76,7 @@ def explain(policy: Policy, request: Request | HttpRequest, facts: Facts) -> Jso
     found["resource"] = _resource(question)
     if isinstance(request, Request):
         found["ignored"] = _ignored(facts.questioner, request, question)
-    if question.target.problem is None and decision.code in ("role", "rule", "default", "boundary"):
+    if decision.judged is not None:
         weighed = weigh(question)
         found["denies"] = [_rule(question, rule) for rule in weighed.denies]
         found["roles"] = [_can(question, can) for can in weighed.cans]
@@ -279,7 +279,9 @@ def missing(decision: Decision) -> list[list[str]]:
     if named is not None:
         return [[named]]
     if question.target.problem is not None:
-        return [["be inside the tenant, and name a resource that is there"]]
+        return [["who asks is inside the tenant, and the resource is there"]]
+    if decision.judged is None:
+        return [["all that the request says of tenant and parents names the same"]]
     weighed = weigh(question)
     spared: list[list[Needs]] = [needs(question, w.condition, False) for w in weighed.denies if w.applies]
     ways = _ways_to_be_allowed(question, weighed.allows, weighed.cans)

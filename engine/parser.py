@@ -30,13 +30,14 @@ def parse(source: Source) -> tuple[nodes.Module, list[Diagnostic]]:
     parser = Parser(tokens)
     declarations: list[nodes.Declaration] = []
     while not parser.at_end():
+        began = parser.index
         try:
             declarations.append(parser.declaration())
         except PolicySyntaxError as error:
             # What could not be read as words is told already, and not again as the confusion it leaves on its line.
             if error.diagnostic.span.line not in unread:
                 found.append(error.diagnostic)
-            parser.skip_to_declaration()
+            parser.skip_to_declaration(began)
     return nodes.Module(tuple(declarations), Span(source, 0, len(source.text))), found
 
 

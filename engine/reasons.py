@@ -148,7 +148,7 @@ def _cans_of(question: Question, name: str, custom: object) -> list[Can | None]:
 
 def reasons_for(decision: Decision) -> Reasons:
     """Work out what a decision rests on, from the question that it answered."""
-    question = decision.question
+    question = decision.judged
     if question is None or decision.code not in ("role", "rule"):
         return NO_REASONS
     if decision.code == "role":
@@ -191,14 +191,8 @@ def _applying(question: Question, rules: list[Rule]) -> list[Rule]:
 def failed_in(decision: Decision) -> tuple[str, ...]:
     """Names of the rules and roles whose condition failed: of the denies where one denied, else of what might have
     allowed."""
-    question = decision.question
-    if (
-        question is None
-        or question.target.problem is not None
-        or decision.code not in ("role", "rule", "default", "boundary")
-    ):
-        return ()
-    if decision.code == "boundary" and not question.standing.is_outside(question.target):
+    question = decision.judged
+    if question is None:
         return ()
     weighed = weigh(question)
     if decision.code == "rule" and not decision.allowed:

@@ -14,6 +14,7 @@ from urllib.parse import unquote_to_bytes
 from engine import nodes
 from engine.model import SYSTEM, Action, Route, TypeInfo
 from engine.source import Span
+from engine.spelling import nearest
 from engine.symbols import Report, Symbols
 
 ANY_SEGMENT, REST = "{_}", "{rest...}"
@@ -192,7 +193,9 @@ class RouteChecker:
             elif segment.startswith("{") and segment.endswith("}"):
                 info = self.symbols.type_named(nodes.Name((segment[1:-1],), span))
                 if info is None or info.kind == "system":
-                    self.report.unknown("type", segment[1:-1], span, self.symbols.types)
+                    fix = nearest(segment[1:-1], self.symbols.types)
+                    cure = f'"{template.replace(segment, f"{{{fix}}}")}"' if fix else None
+                    self.report.add("E0200", f"unknown type `{segment[1:-1]}`", span, fix=cure)
                     return None
                 found.append(f"{{{info.name}}}")
             elif "{" in segment or "}" in segment:
