@@ -38,6 +38,7 @@ from engine.model import (
     Sent,
     SetOf,
 )
+from engine.target import SYSTEM_PLACE
 from engine.values import Value
 
 if TYPE_CHECKING:
@@ -360,11 +361,20 @@ class _Writer:
         place = node.place
         rest = f"{node.exact!r}, {node.wide!r}"
         if isinstance(place, Ref):
-            places = {"resource": "t.places", "tenant": "t.tenant_places"}.get(place.entity.kind)
-            if places is None:
-                places = "t.places_above" if place.entity.kind == "parent" else f"t.places_from({place.entity.type!r})"
-            if place.entity.kind == "ancestor" and place.entity.type == SYSTEM:
-                places = "()"
-            return f"s.holds({node.role!r}, {places}, {rest})"
+            return f"s.holds({node.role!r}, {self.places(place.entity, exact=node.exact)}, {rest})"
         many = place.type.kind == "set"
         return f"t.space.holds_on{'_any' if many else ''}(s, {node.role!r}, {self.raw(place)}, {rest}, t)"
+
+    def places(self, entity: Entity, *, exact: bool) -> str:
+        """Text of the places from an entity on up; of a new resource itself, which is no place, none if `exact`."""
+        match entity.kind:
+            case "resource":
+                return "t.own_place" if exact else "t.places"
+            case "tenant":
+                return "t.tenant_places"
+            case "parent":
+                return "t.places_above"
+            case _ if entity.type == SYSTEM:
+                return repr((SYSTEM_PLACE,))
+            case _:
+                return f"t.{'place_of' if exact else 'places_from'}({entity.type!r})"

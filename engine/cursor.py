@@ -148,7 +148,7 @@ class Cursor:
         return closes and self.index > 0 and self.tokens[self.index - 1].is_punct(text)
 
     def skip_to_declaration(self, began: int) -> None:
-        """Go on to the next word that begins a line unindented and may begin a declaration, past where this one began."""
+        """Go on to the next word that begins a line unindented and may begin a declaration, past `began`."""
         self.depth = 0
         self.index = max(self.index, min(began + 1, len(self.tokens) - 1))
         while not self.at_end():

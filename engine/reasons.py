@@ -15,7 +15,7 @@ from engine.authorizer import Question, holds_any, is_platform_group
 from engine.decision import NO_REASONS, Decision, Obligation, Reasons
 from engine.model import Can, Conditions, Expr, Rule
 from engine.program import RoleSet
-from engine.space import SYSTEM_PLACE
+from engine.target import SYSTEM_PLACE
 
 Verdict = Literal["true", "false", "failed"]
 Way = Literal["held", "link", "system"]

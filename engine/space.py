@@ -26,7 +26,6 @@ from engine.values import Value
 T = TypeVar("T")
 
 MAX_CHAIN = 32
-SYSTEM_PLACE = "system:system"
 #: Most memos of each kind in one tenant; past it they are dropped and begun anew.
 MAX_MEMOS = 100_000
 
@@ -291,7 +290,7 @@ class Space:
         if ref is None:
             return None
         if ref == t.ref:
-            return s.holds(role, t.places, exact, wide)
+            return s.holds(role, t.own_place if exact else t.places, exact, wide)
         kind, _, identity = ref.partition(":")
         if self.types[kind].external or self.types[kind].kind == "principal":
             return None  # where an external thing lies only a request on it says

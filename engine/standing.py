@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from engine.facts import ALWAYS, ANYONE, NEVER, Grant, Link, MemberFact, PrincipalFact
 from engine.model import EVERYWHERE, SYSTEM
 from engine.program import Asker, RoleSet
-from engine.target import Target
+from engine.target import SYSTEM_PLACE, Target
 from engine.values import Value
 
 if TYPE_CHECKING:
@@ -103,7 +103,8 @@ class Standing:
                 return True
             if wide and place in self.linked and _is_there(self.linked[place], role, places):
                 return True
-        return wide and self.system is not None and (not exact or not places) and _is_there(self.system, role, places)
+        is_place = not exact or places == (SYSTEM_PLACE,)
+        return wide and self.system is not None and is_place and _is_there(self.system, role, places)
 
     def is_outside(self, target: Target) -> bool:
         """Say whether he has no standing at all towards a target: not inside, no system role, no link held on its

@@ -27,6 +27,7 @@ class Thing:
         self.attributes = attributes
 
 
+SYSTEM_PLACE = "system:system"
 NOTHING: Final = Thing(None, None, "", {})
 
 
@@ -57,6 +58,11 @@ class Target:
         self.places: tuple[str, ...] = tuple(thing.ref for thing in chain[is_new:] if thing.ref is not None)
 
     @property
+    def own_place(self) -> tuple[str, ...]:
+        """The resource itself as a place; none where it is new."""
+        return self.places[:1] if len(self.places) == len(self.chain) else ()
+
+    @property
     def places_above(self) -> tuple[str, ...]:
         return tuple(thing.ref for thing in self.chain[1:] if thing.ref is not None)
 
@@ -70,6 +76,13 @@ class Target:
             if thing.type == kind:
                 return thing
         return NOTHING
+
+    def place_of(self, kind: str) -> tuple[str, ...] | None:
+        """The nearest thing of a type as a place, none where it is new; None where there is no such thing."""
+        for index, thing in enumerate(self.chain):
+            if thing.type == kind:
+                return self.own_place if index == 0 or thing.ref is None else (thing.ref,)
+        return None
 
     def has_above(self, kind: str) -> bool | None:
         """Say whether there is a thing of a type on the chain, the resource itself included: True, or None."""

@@ -1,0 +1,1 @@
+"""The decision service: policy and facts in memory, questions over HTTP."""

@@ -1,0 +1,14 @@
+"""HTTP responses of the service."""
+
+from __future__ import annotations
+
+from aiohttp import web
+from multidict import CIMultiDict, CIMultiDictProxy
+
+# `Server` stands here so that aiohttp does not fill in its own name and version.
+_HEADERS = CIMultiDictProxy(CIMultiDict({"Content-Type": "application/json", "Server": "bylaw"}))
+
+
+def json_answer(body: str, *, status: int = 200) -> web.Response:
+    """Answer with JSON that is already written."""
+    return web.Response(body=body.encode(), status=status, headers=_HEADERS)

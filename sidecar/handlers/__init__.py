@@ -1,0 +1,1 @@
+"""Handlers of the paths: parse, ask, render."""

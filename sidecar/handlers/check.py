@@ -1,0 +1,69 @@
+"""`POST /check`: one question, or many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from aiohttp import web
+
+from engine import Decision, Request, RequestError
+from sidecar.answers import json_answer
+from sidecar.body import read_json
+from sidecar.callers import Caller
+from sidecar.decision_id import DecisionIds
+from sidecar.errors import PublicError, to_public
+from sidecar.keys import IDS, POLICIES
+from sidecar.readings import Loaded
+from sidecar.wire import Batch, Reader, render_batch, render_decision, render_item_error
+
+_PLAIN, _CLAIMING = Reader(), Reader(may_claim=True)
+
+
+def reader_for(caller: Caller) -> Reader:
+    """Say how a caller's questions are read."""
+    return _CLAIMING if "claims" in caller.scopes else _PLAIN
+
+
+async def check(request: web.Request, caller: Caller) -> web.Response:
+    """Answer a check."""
+    caller.require("check")
+    question = reader_for(caller).question(await read_json(request))
+    # INVARIANT: no await from here to the answer: one request is decided by one policy on one state of the facts.
+    app = request.app
+    return json_answer(answer(question, app[POLICIES].loaded, app[IDS]))
+
+
+def answer(question: Request | Batch, loaded: Loaded, ids: DecisionIds) -> str:
+    """Decide and write the answer.
+
+    Raises:
+        RequestError: a single question makes no sense under this policy; of many, each has its own answer.
+    """
+    if isinstance(question, Request):
+        return render_decision(loaded.policy.decide(question, loaded.facts), loaded.standing, ids.next())
+    return render_batch(list(_answers(question, loaded, ids)))
+
+
+def _answers(batch: Batch, loaded: Loaded, ids: DecisionIds) -> Iterator[str]:
+    """Answer item by item until the semantic says stop."""
+    now = loaded.policy.clock()
+    for item in batch.items:
+        outcome = _decide(item, loaded, now)
+        if isinstance(outcome, Decision):
+            yield render_decision(outcome, loaded.standing, ids.next())
+            is_allowed = outcome.allowed
+        else:
+            yield render_item_error(outcome)
+            is_allowed = False
+        if batch.semantic == ("permit_on_first_permit" if is_allowed else "deny_on_first_deny"):
+            return
+
+
+def _decide(item: Request | PublicError, loaded: Loaded, now: int) -> Decision | PublicError:
+    if isinstance(item, PublicError):
+        return item
+    item.now = now  # all items at one instant
+    try:
+        return loaded.policy.decide(item, loaded.facts)
+    except RequestError as error:
+        return to_public(error)

@@ -1,0 +1,131 @@
+"""How the service runs: from the environment and flags, checked once, frozen.
+
+A flag wins over the variable of its name. An unknown `BYLAW_*` variable is an error, so that a slip of the pen never
+leaves a protection off; for the same reason so is a known one that asks for a protection which is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from engine import BylawError
+from engine.spelling import nearest
+from sidecar.addresses import Address, parse_address
+
+DEFAULT_HTTP = Address("127.0.0.1", 8180)
+
+#: All variables that some part of the product reads.
+VARIABLES = frozenset(
+    f"BYLAW_{name}"
+    for name in (
+        "POLICIES", "DATABASE_URL", "MIGRATE_URL", "REDIS_URL", "POLICY_KEY", "CACHE_KEY", "HTTP", "GRPC", "ADMIN",
+        "ENVOY_HTTP", "JWKS", "ISSUER", "AUDIENCE", "TENANT_CLAIM", "ROLES_CLAIM", "SERVICE_CLAIM", "PUBLIC_URL",
+        "MAX_STALENESS", "CALLERS", "TRUSTED_HOPS",
+    )
+)  # fmt: skip
+
+
+class SettingsError(BylawError):
+    """The service cannot run like this; the sentence says why."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("bad_settings", message)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How one process runs.
+
+    Args:
+        policies: directory of `*.bylaw`, or one such file.
+        facts: the facts file; None: no facts at all.
+        http: where to listen.
+        callers: who may call; `loopback` is all there is.
+        dev: trying it out: callers have all scopes.
+        public_url: base of the URLs by which clients know the service; its host is then accepted too.
+        json: what is printed is for machines.
+        body_timeout_s: how long a body may take to come in.
+        drain_s: how long what is in flight may take after SIGTERM.
+        watch_s: how often the disk is looked at, and how long it must stand still before what lies there is taken.
+    """
+
+    policies: Path = Path("policies")
+    facts: Path | None = None
+    http: Address = field(default=DEFAULT_HTTP)
+    callers: str = "loopback"
+    dev: bool = False
+    public_url: str | None = None
+    json: bool = False
+    body_timeout_s: float = 10.0
+    drain_s: float = 8.0
+    watch_s: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.callers != "loopback":
+            raise SettingsError(f"callers `{self.callers}`: only `loopback` is known")
+        if not self.http.is_loopback:
+            raise SettingsError(
+                f"{self.http} is not a loopback address: with callers `loopback` anybody who reaches it could ask; "
+                "listen on 127.0.0.1, [::1], localhost or unix:/path"
+            )
+        if self.public_url is not None and not self.public_host:
+            raise SettingsError(f"public URL `{self.public_url}`: expected https://host")
+
+    @property
+    def public_host(self) -> str | None:
+        """The host, and port if it has one, of the public URL."""
+        return urlsplit(self.public_url).netloc.lower() if self.public_url else None
+
+    @classmethod
+    def read(
+        cls,
+        environ: Mapping[str, str],
+        flags: Mapping[str, str | None] | None = None,
+        *,
+        dev: bool = False,
+        json: bool = False,
+    ) -> Settings:
+        """Read the settings.
+
+        Args:
+            environ: all variables of the environment.
+            flags: `policies`, `facts`, `http`, `callers`, `public_url` as written on the command line.
+            dev, json: see the class.
+
+        Raises:
+            SettingsError: something is unknown, malformed or not safe.
+        """
+        _check_names(environ)
+        given = {name: value for name, value in (flags or {}).items() if value is not None}
+        for name in ("policies", "http", "callers", "public_url"):
+            value = environ.get(f"BYLAW_{name.upper()}")
+            if value and name not in given:
+                given[name] = value
+        return cls(
+            policies=Path(given.get("policies", "policies")),
+            facts=Path(given["facts"]) if "facts" in given else None,
+            http=_address(given["http"]) if "http" in given else DEFAULT_HTTP,
+            callers=given.get("callers", "loopback"),
+            public_url=given.get("public_url"),
+            dev=dev,
+            json=json,
+        )
+
+
+def _address(text: str) -> Address:
+    try:
+        return parse_address(text)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+
+
+def _check_names(environ: Mapping[str, str]) -> None:
+    for name in sorted(environ):
+        if name.startswith("BYLAW_") and name not in VARIABLES:
+            fix = nearest(name, sorted(VARIABLES))
+            raise SettingsError(f"unknown variable {name}" + (f"; did you mean {fix}?" if fix else ""))
+    if environ.get("BYLAW_POLICY_KEY"):
+        raise SettingsError("BYLAW_POLICY_KEY is set, but signatures of policies cannot be verified yet")
