@@ -82,7 +82,10 @@ class ConditionChecker(PathChecker):
         self.size += 1
         self.depth += 1
         try:
+            if self.is_too_large:
+                return None, guards
             if self.size > MAX_SIZE or self.depth > MAX_DEPTH:
+                self.is_too_large = True
                 self.report.add("E0101", "this condition is too large once its defines are written out", node.span)
                 return None, guards
             return self._condition(node, guards)

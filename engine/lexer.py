@@ -58,7 +58,8 @@ def tokenize(source: Source) -> tuple[list[Token], list[Diagnostic]]:
         match = _TOKEN.match(text, position)
         if match is None:
             end = _after_stray(text, position)
-            found.append(_stray(source, position, end))
+            if not (found and found[-1].span.line == source.position(position)[0]):  # once a line is enough
+                found.append(_stray(source, position, end))
             position = end
             continue
         position = match.end()

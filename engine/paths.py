@@ -56,6 +56,7 @@ class PathChecker:
         self.scope = scope
         self.size = 0
         self.depth = 0
+        self.is_too_large = False
         self.expanding: tuple[str, ...] = ()
         self.missing_of_principal = False
 
@@ -163,6 +164,8 @@ class PathChecker:
         infos = [self.symbols.types[kind] for kind in sorted(entity.types)]
         found = [info.attributes[name.text] for info in infos if name.text in info.attributes]
         if len(found) < len(infos):
+            if name.text in self.symbols.untyped:
+                return None
             lacking = next(info for info in infos if name.text not in info.attributes)
             known: list[str] = list(lacking.attributes)
             if entity.kind == "resource":

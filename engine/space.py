@@ -164,21 +164,20 @@ class Space:
     def chain(self, first: Thing, info: TypeInfo, parent: str | None, *, is_new: bool = False) -> Target:
         """Climb from a resource to its tenant. What cannot be climbed is a `broken_chain`."""
         things = [first]
-        while True:
+        while len(things) + 2 <= MAX_CHAIN:  # the tenant and the system are links, too
             if parent is None or parent == self.tenant_place:
-                if self.tenant_type not in info.parents or len(things) + 2 > MAX_CHAIN:
-                    return Target(self, (*things, self.tenant_thing), "broken_chain", is_new=is_new)
+                if self.tenant_type not in info.parents:
+                    break
                 return Target(self, (*things, self.tenant_thing), is_new=is_new)
             kind, _, identity = parent.partition(":")
-            row = (
-                self.facts.resource(self.tenant_id, kind, identity)
-                if kind in info.parents and kind != self.tenant_type
-                else None
-            )
-            if row is None or row.deleted or len(things) + 2 >= MAX_CHAIN:
-                return Target(self, (*things, self.tenant_thing), "broken_chain", is_new=is_new)
+            if kind not in info.parents or kind == self.tenant_type:
+                break
+            row = self.facts.resource(self.tenant_id, kind, identity)
+            if row is None or row.deleted:
+                break
             things.append(Thing(parent, identity, kind, row.attributes))
             info, parent = self.types[kind], row.parent
+        return Target(self, (*things, self.tenant_thing), "broken_chain", is_new=is_new)
 
     # --- references --------------------------------------------------------------------------------
 

@@ -77,6 +77,8 @@ class Symbols:
     context: dict[str, Attribute] = field(default_factory=dict)
     roles: dict[str, nodes.RoleNode] = field(default_factory=dict)
     defines: dict[str, nodes.DefineNode] = field(default_factory=dict)
+    #: Names of attributes whose declared type is none.
+    untyped: set[str] = field(default_factory=set)
 
     def type_named(self, name: nodes.Name) -> TypeInfo | None:
         """The type that a name means; `tenant` is the tenant's, `system` that of the system."""
@@ -179,7 +181,9 @@ def attributes_of(
             report.add("E0201", f"attribute `{name}` is declared twice", node.name.span)
             continue
         kind = _type_of(node.type, symbols, report)
-        if kind is not None:
+        if kind is None:
+            symbols.untyped.add(name)  # told here, and not again wherever it is read
+        else:
             found[name] = Attribute(name, kind, node.optional, node.sent, node.span)
     return found
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 SUITE = ("tests/test_policies.py", "tests/test_conformance.py", "tests/reference/test_agreement.py", "tests/engine")
-COPIED = ("engine", "bylaw", "policies", "tests", "pyproject.toml")
+COPIED = ("engine", "bylaw", "sidecar", "policies", "tests", "pyproject.toml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ MISTAKES = (
     Mistake("a standing kept past its time", "space.py", "if known is not None and known.since <= now < known.until:", "if known is not None:"),
     Mistake("a condition of a role dropped", "program.py", "gives: Gives = True if None in tests else", "gives: Gives = True if tests else"),
     Mistake("the chain one link short", "target.py", "for thing in chain[is_new:]", "for thing in chain[is_new : len(chain) - (len(chain) > 2)]"),
-    Mistake("a chain of 33 links", "space.py", "len(things) + 2 >= MAX_CHAIN", "len(things) + 2 > MAX_CHAIN"),
+    Mistake("a chain of 33 links", "space.py", "len(things) + 2 <= MAX_CHAIN", "len(things) + 1 <= MAX_CHAIN"),
     Mistake("a guest is anyone", "standing.py", "True, not is_guest, s.groups", "True, True, s.groups"),
     Mistake("a link with any role", "standing.py", "not role.crossing or ", ""),
     Mistake("a link outlives its membership", "standing.py", 'and membership.status == "active"', "and True"),
