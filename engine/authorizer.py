@@ -55,6 +55,9 @@ def judge(plan: Plan, s: Standing, t: Target, x: dict[str, Value], a: dict[str, 
                 return Decision(False, "rule", parts)
         if plan.has_more_denies and _is_denied_by_name(parts):
             return Decision(False, "rule", parts)
+    roles = s.tenant_roles
+    if roles is not None and roles[plan] is True:  # no role on a tenant gives an action of the system
+        return Decision(True, "role", parts)
     held = s.held
     for place in t.places:
         if place in held:

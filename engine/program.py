@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from engine.compiler import Compiler, Test
 from engine.errors import RequestError
-from engine.model import Action, Can, Conditions, Model, Role, Rule, TypeInfo, Within
+from engine.model import Action, Conditions, Model, Role, Rule, TypeInfo, Within
 from engine.routes import RouteTable
 from engine.spelling import nearest
 from engine.values import Value
@@ -48,11 +48,13 @@ class Plan:
         "has_denies",
         "has_more_allows",
         "has_more_denies",
-        "has_obligations",
         "is_new",
+        "obliges",
+        "places",
         "public_allows",
         "role_allows",
         "role_denies",
+        "rules",
     )
 
     def __init__(self, program: Program, action: Action, asker: Asker) -> None:
@@ -74,15 +76,18 @@ class Plan:
         self.has_denies = bool(denies)
         self.has_more_denies = bool(self.group_denies or self.role_denies)
         self.has_more_allows = bool(self.group_allows or self.role_allows)
-        self.has_obligations = any(rule.obligations for rule, _ in allows)
+        #: Allows under True, denies under False, by name; `obliges`: whether any of that side has obligations.
+        self.rules = {True: allows, False: denies}
+        self.places = {rule.name: rule.span.at for rule in rules}
+        self.obliges = {effect: any(rule.obligations for rule, _ in rules) for effect, rules in self.rules.items()}
 
 
 class Giver(NamedTuple):
-    """A role, the `can` of it (None: a custom role) that gives an action, and the test of whether it does; None: it
-    does."""
+    """A role, where the `can` of it stands that gives an action (None: it is a custom role), and the test of whether it
+    does; None: it does."""
 
     role: str
-    can: Can | None
+    at: str | None
     test: Test | None
 
 
@@ -135,7 +140,7 @@ class RoleSet(dict[Plan, "Gives"]):
             lies = lies_within(info, within, is_new=plan.action.new) if plan.code in can.actions else False
             if lies is not False:
                 test = self.program.true(can.conditions, plan)
-                found.append(Giver(name, can, test if lies is True else _tested_within(within, test)))
+                found.append(Giver(name, can.span.at, test if lies is True else _tested_within(within, test)))
         return found
 
 

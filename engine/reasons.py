@@ -147,45 +147,50 @@ def _cans_of(question: Question, name: str, custom: object) -> list[Can | None]:
 
 
 def reasons_for(decision: Decision) -> Reasons:
-    """Work out what a decision rests on, from the question that it answered."""
+    """Work out what a decision rests on, from the question that it answered.
+
+    Stops at the first by name, unless there are obligations to collect: this is on the way of every answer by HTTP.
+    """
     question = decision.judged
     if question is None or decision.code not in ("role", "rule"):
         return NO_REASONS
     if decision.code == "role":
         return _of_role(question)
-    rules = question.standing.space.program.rules_by_action.get(question.plan.code, [])
-    applying = _applying(question, [rule for rule in rules if (rule.effect == "allow") == decision.allowed])
+    applying = _applying(question, effect=decision.allowed)
     first = applying[0]
-    return Reasons(first.name, first.span.at, first.because, _obligations(applying))
+    return Reasons(first.name, question.plan.places[first.name], first.because, _obligations(applying))
 
 
 def _of_role(question: Question) -> Reasons:
     """The first role by name that gives, then the nearest place; with the obligations of the allow rules that apply
     beside it."""
     plan, s, t, x, a, n = question
-    best: tuple[str, int, str, Can | None] | None = None
+    best: tuple[str, int] | None = None
+    found: tuple[str, str | None] = ("", None)
     for index, place, _, roles in _ways(question):
-        for giver in roles.givers(plan):
-            if best is not None and (giver.role, index) >= best[:2]:
+        for role, at, test in roles.givers(plan):
+            if best is not None and (role, index) >= best:
                 break
-            if giver.test is None or giver.test(s, t, x, a, n):
-                best = (giver.role, index, place, giver.can)
+            if test is None or test(s, t, x, a, n):
+                best, found = (role, index), (place, at)
                 break
     if best is None:
         raise AssertionError("a role gave this, so one does")
-    role, _, place, can = best
-    obligations: tuple[Obligation, ...] = ()
-    if plan.has_obligations:
-        rules = s.space.program.rules_by_action.get(plan.code, [])
-        obligations = _obligations(_applying(question, [rule for rule in rules if rule.effect == "allow"]))
-    return Reasons(f"{role} on {place}", can.span.at if can is not None else None, None, obligations)
+    obligations = _obligations(_applying(question, effect=True)) if plan.obliges[True] else ()
+    return Reasons(f"{best[0]} on {found[0]}", found[1], None, obligations)
 
 
-def _applying(question: Question, rules: list[Rule]) -> list[Rule]:
-    """Those that mean who asks and apply, by name."""
-    outside = question.standing.is_outside(question.target)
-    weighed = [_weigh_rule(question, rule, outside=outside) for rule in rules]
-    return sorted((w.rule for w in weighed if w.applies), key=lambda rule: rule.name)
+def _applying(question: Question, *, effect: bool) -> list[Rule]:
+    """The rules of one side that mean who asks and apply, by name; where none has obligations, the first alone."""
+    plan, s, t, x, a, n = question
+    outside = s.is_outside(t)
+    found = []
+    for rule, test in plan.rules[effect]:
+        if _means(question, rule, outside=outside) and (test is None or test(s, t, x, a, n) == effect):
+            found.append(rule)
+            if not plan.obliges[effect]:
+                break
+    return found
 
 
 def failed_in(decision: Decision) -> tuple[str, ...]:

@@ -31,7 +31,13 @@ SYSTEM_PLACE = "system:system"
 NOTHING: Final = Thing(None, None, "", {})
 
 
-class Target:
+class _Read:
+    """What every decision reads of a target, together: as in `standing`."""
+
+    __slots__ = ("places", "type")
+
+
+class Target(_Read):
     """A resource and its chain: itself, its parent, …, its tenant.
 
     Attributes:
@@ -40,7 +46,7 @@ class Target:
         places: where roles count, itself first; a new resource is no place.
     """
 
-    __slots__ = ("attributes", "chain", "id", "parent", "places", "problem", "ref", "space", "tenant", "type")
+    __slots__ = ("attributes", "chain", "id", "parent", "problem", "ref", "space", "tenant")
 
     def __init__(
         self, space: Space, chain: tuple[Thing, ...], problem: str | None = None, *, is_new: bool = False

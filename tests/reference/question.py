@@ -205,10 +205,12 @@ class Question:
     def links_from(self, reference: str, named: str | None) -> list[str]:
         """Itself, its parent, …, its tenant, `system`, as far as that goes."""
         links = [reference]
-        while links[-1] != SYSTEM_PLACE and len(links) < LONGEST_CHAIN:
+        while links[-1] != SYSTEM_PLACE:
             parent = self.parent_of(links[-1], named)
             if parent is None or not self.is_row(parent):
                 break
+            if parent != SYSTEM_PLACE and len(links) == LONGEST_CHAIN - 1:
+                break  # the last link that there is room for can only be `system`
             links.append(parent)
             named = self.stored_parent(parent)
         return links
