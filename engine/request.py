@@ -12,7 +12,13 @@ Properties = Mapping[str, Any]
 _EMPTY: Properties = {}
 
 
-class Request:
+class _Read:
+    """What every decision reads of a request, together in memory: as in `standing`."""
+
+    __slots__ = ("action", "context", "has_properties", "now", "resource", "subject", "tenant")
+
+
+class Request(_Read):
     """A question. Properties and context are JSON values, as they come.
 
     Args:
@@ -24,19 +30,7 @@ class Request:
         now: the instant at which it is decided, an aware datetime; None: the clock's.
     """
 
-    __slots__ = (
-        "action",
-        "action_properties",
-        "context",
-        "has_properties",
-        "now",
-        "resource",
-        "resource_properties",
-        "subject",
-        "subject_properties",
-        "tenant",
-        "token_tenant",
-    )
+    __slots__ = ("action_properties", "resource_properties", "subject_properties", "token_tenant")
 
     def __init__(
         self,
