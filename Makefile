@@ -52,7 +52,7 @@ fmt: $(DEV)  ## put code and imports into their one layout
 	$(BIN)/ruff format .
 
 golden: $(DEV)  ## write the expected texts of the golden tests anew; read the diff before you commit it
-	BYLAW_GOLDEN=rewrite $(BIN)/pytest tests/test_golden.py
+	BYLAW_GOLDEN=rewrite $(BIN)/pytest tests/test_golden.py tests/engine/test_compiler.py tests/test_docs.py
 
 bench: $(RUN)  ## measure what a decision costs
 	$(BIN)/python -m bench.decide

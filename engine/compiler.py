@@ -8,13 +8,14 @@ evaluated again in Kleene form; this form is exact at the first go and raises no
 
 A term that fails is `None`. Functions take `(s, t, x, a, n)`: the principal's standing, the target, context, the
 action's fields, the instant. The text holds names minted here and `repr` constants, never text of the policy. The
-same condition gives the same text, whatever else the policy holds; `Compiler.listing` shows it, and `linecache` has
-it for tracebacks.
+same condition gives the same text, whatever else the policy holds; `source_of` shows it, and `linecache` has it for
+tracebacks, as long as the program lives.
 """
 
 from __future__ import annotations
 
 import linecache
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, assert_never
 
@@ -67,6 +68,8 @@ class Compiler:
             "frozenset": frozenset,
         } | {f"call_{name}": function.run for name, function in functions.FUNCTIONS.items()}
         self.known: dict[tuple[str, Expr], Callable[..., Any]] = {}
+        self.filenames: list[str] = []
+        weakref.finalize(self, _forget, self.filenames)
 
     def true(self, expr: Expr) -> Test:
         """Return the function that says whether a condition is true."""
@@ -87,6 +90,7 @@ class Compiler:
             filename = f"{self.name} {form} {len(self.known)}"
             namespace = {**self.namespace, **constants}
             exec(compile(text, filename, "exec"), namespace)  # noqa: S102  # text made here, of minted names and `repr` constants
+            self.filenames.append(filename)
             linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
             self.known[key] = namespace["run"]
         return self.known[key]
@@ -101,6 +105,12 @@ def source_of(form: str, expr: Expr) -> tuple[str, dict[str, Value]]:
     writer = _Writer()
     body = {"true": writer.true, "false": writer.false, "value": writer.value}[form](expr)
     return f"def run(s, t, x, a, n):\n    return {body}\n", writer.constants
+
+
+def _forget(filenames: list[str]) -> None:
+    """Drop the texts of a program that is gone, so that reloads do not grow the process."""
+    for filename in filenames:
+        linecache.cache.pop(filename, None)
 
 
 def _all_of(items: tuple[Value, ...]) -> frozenset[Value] | None:
