@@ -148,7 +148,7 @@ async def _serve(settings: Settings) -> int:
 
 
 def _greet(service: Service, settings: Settings) -> None:
-    is_person = sys.stdout.isatty()
+    is_person = settings.dev or sys.stdout.isatty()  # trying it out, the text is wanted in a file too
     print(greet(service.address, service.policies.loaded, is_person=is_person, as_json=settings.json), flush=True)
 
 
