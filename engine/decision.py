@@ -11,23 +11,6 @@ from engine.values import Value
 if TYPE_CHECKING:
     from engine.authorizer import Parts, Question
 
-#: Codes of decisions. The first two are given by the policy; the rest deny for what is not there, or for want of
-#: anything that allows.
-CODES = (
-    "role",
-    "rule",
-    "default",
-    "boundary",
-    "tenant_inactive",
-    "principal_inactive",
-    "unknown_resource",
-    "exists",
-    "broken_chain",
-    "bad_path",
-    "no_route",
-    "stale",
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Obligation:
@@ -63,7 +46,7 @@ class Decision:
 
     Attributes:
         allowed: the answer.
-        code: `role`, `rule`, `default`, `boundary` …; all of them in `CODES`.
+        code: `role`, `rule`, `default`, `boundary` …; all of them in `codes`.
         by: the name of the rule, or `TYPE.NAME on TYPE:ID` of the role, that determined.
         at: where that stands in the policy, `file:line`.
         because: the rule's own words.

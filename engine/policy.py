@@ -16,7 +16,8 @@ from engine.decision import Decision
 from engine.diagnostics import Diagnostic
 from engine.errors import PolicyError
 from engine.facts import MemoryFacts
-from engine.facts_file import Document, build, digest_of, parse_document, read_file
+from engine.facts_builder import Document, build
+from engine.facts_file import digest_of, parse_document, read_file
 from engine.loading import compile_sources, read_sources
 from engine.model import Model
 from engine.program import Program

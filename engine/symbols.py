@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from engine import nodes
+from engine.codes import CODES
 from engine.diagnostics import Diagnostic
 from engine.model import SYSTEM, Action, Attribute, TypeInfo
 from engine.source import Source, Span
@@ -22,25 +23,7 @@ RESERVED_ROLES = frozenset(
 )
 RESERVED_TYPES = RESERVED_ROLES | frozenset(["principal", "resource", "action", "context", "anonymous"])
 RESERVED_ATTRIBUTES = frozenset(["id", "tenant", "parent", "roles", "type", "new"])
-RESERVED_RULES = frozenset(
-    [
-        "role",
-        "rule",
-        "default",
-        "boundary",
-        "tenant_inactive",
-        "principal_inactive",
-        "unknown_resource",
-        "exists",
-        "broken_chain",
-        "bad_path",
-        "no_route",
-        "stale",
-        "unknown_type",
-        "unknown_action",
-        "tenant_required",
-    ]
-)
+RESERVED_RULES = frozenset((*CODES, "unknown_type", "unknown_action", "tenant_required"))
 RESERVED_DEFINES = frozenset(
     ["principal", "resource", "action", "context", "tenant", "system", "true", "false", "not", "and", "or"]
 )
