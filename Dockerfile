@@ -1,6 +1,5 @@
-# The decision service as an image. In a pod or a shared network namespace it serves its neighbours on the loopback address as
-# it is. To be reached from elsewhere it must listen wider and know its callers: BYLAW_HTTP=0.0.0.0:8180 BYLAW_CALLERS=token.
-# Policies are mounted at /policies.
+# The decision service as an image, on a policy and a facts file. It listens on the loopback address alone: in a pod, or a
+# shared network namespace, it serves its neighbours. Mount a policy and its facts.yaml at /policies.
 
 FROM python:3.12-slim AS build
 
@@ -30,14 +29,14 @@ ENV PATH=/opt/bylaw/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     BYLAW_POLICIES=/policies
 
-# A number, so that a cluster can see that it is not root. Its directory is where the embedded database lies, if one is used.
+# A number, so that a cluster can see that it is not root.
 USER 10001:10001
 WORKDIR /var/lib/bylaw
-EXPOSE 8180 8181
+EXPOSE 8180
 
 # Without a proxy, whatever the environment says: the question is about this container.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 \
   CMD ["python", "-c", "import urllib.request as r; r.build_opener(r.ProxyHandler({})).open('http://127.0.0.1:8180/health', timeout=2).close()"]
 
 ENTRYPOINT ["bylaw"]
-CMD ["serve"]
+CMD ["dev", "--facts", "/policies/facts.yaml"]
