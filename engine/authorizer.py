@@ -415,7 +415,7 @@ class Questioner:
         info = self.model.types[plan.action.type]
         parent = self.parent(properties)
         new = properties.get("new")
-        if new is not None and not isinstance(new, bool):
+        if plan.action.new and new is not None and not isinstance(new, bool):
             raise RequestError("wrong_type", "resource.properties.new: expected true or false")
         if plan.action.new and not info.external:
             return self.new_target(space, info, identity, parent, properties, has_id=new is not True)

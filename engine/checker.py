@@ -344,28 +344,19 @@ class _Checker:
         them reads: nothing."""
         candidates = [kind for kind in askers if self.types[kind].declared] or list(askers)
         good: dict[str, Expr] = {}
-        lacking: list[tuple[str, Report]] = []
         for kind in candidates:
             own = Report()
-            checker = ConditionChecker(self.symbols, own, Scope(scope[0], scope[1], self.types[kind], is_deny))
+            others = tuple(self.types[other] for other in candidates if other != kind)
+            lenient = leniency != "all must have it"
+            scope_of = Scope(*scope, self.types[kind], is_deny, others if lenient else ())
+            checker = ConditionChecker(self.symbols, own, scope_of)
             condition = checker.check(when, unless)
+            self.merge(own)
             if condition is not None and not own.found:
                 good[kind] = condition
-            elif (
-                checker.missing_of_principal
-                and all(d.code == "E0301" for d in own.found)
-                and leniency != "all must have it"
-            ):
-                lacking.append((kind, own))
-            else:
-                self.merge(own)
-        if not good or leniency == "all must have it":
-            for _, own in lacking:
-                self.merge(own)
-        elif leniency == "warn":
-            for kind, own in lacking:
-                for d in own.found:
-                    self.report.add("W0109", f"{d.message}, so a {kind} is always denied here", d.span)
+            if leniency == "warn":
+                for span, message in checker.lacking:
+                    self.report.add("W0109", f"{message}, so a {kind} is always denied here", span)
         if not good:
             return {}
         first = next(iter(good.values()))

@@ -37,6 +37,7 @@ from engine.values import (
     BOOL,
     DURATION,
     INT,
+    IP,
     MAX_INT,
     MIN_INT,
     STRING,
@@ -168,8 +169,10 @@ class ConditionChecker(PathChecker):
         if entity is None:
             return None, guards
         infos = [self.symbols.types[kind] for kind in sorted(entity.types)]
-        if name == "id" or (infos and all(name in info.attributes for info in infos)):
-            is_reference = name != "id" and any(info.attributes[name].type.kind == "ref" for info in infos)
+        found = [info.attributes[name] for info in infos if name in info.attributes]
+        elsewhere = self.of_another_principal(entity, node.name) if not found and name != "id" else None
+        if name == "id" or (infos and len(found) == len(infos)) or elsewhere is not None:
+            is_reference = any(attribute.type.kind == "ref" for attribute in (*found, *filter(None, [elsewhere])))
             return Has(entity, name, node.span, is_reference), guards | gained | {(entity, name)}
         kind_info = self.symbols.type_named(node.name)
         if (
@@ -183,7 +186,7 @@ class ConditionChecker(PathChecker):
         known = {attribute for info in infos for attribute in info.attributes} | {
             kind for info in infos for kind in info.above
         }
-        self.missing(node.name.span, f"`{where}` has no `{name}`", known, name, of_principal=entity.kind == "principal")
+        self.missing(node.name.span, f"`{where}` has no `{name}`", known, name)
         return None, guards
 
     def entity(self, node: nodes.PathNode, guards: Guards) -> tuple[Entity | None, Guards]:
@@ -263,6 +266,8 @@ class ConditionChecker(PathChecker):
         else:
             right = self.value(right_node, guards)
             element = right.type.element if right is not None and right.type.kind == "set" else None
+            if right is not None and "cidr" in (right.type.kind, element.kind if element is not None else ""):
+                element = IP
             left = self.value(left_node, guards, element)
         if left is None or right is None:
             return None
@@ -420,14 +425,11 @@ class _Unguarded(ConditionChecker):
 
     def __init__(self, checker: ConditionChecker) -> None:
         super().__init__(checker.symbols, checker.report, checker.scope)
-        self.outer = checker
+        self.lacking = checker.lacking
         self.assumed: Guards = NO_GUARDS
 
     def want_guard(self, guard: Guard, span: Span, message: str, cure: str, guards: Guards) -> None:
         self.assumed |= {guard}
-
-    def missing(self, span: Span, message: str, known: object, name: str, *, of_principal: bool = False) -> None:
-        self.outer.missing(span, message, known, name, of_principal=of_principal)
 
 
 _OPS: dict[str, CompareOp] = {op: op for op in ("==", "!=", "<", "<=", ">", ">=", "overlaps", "within")}

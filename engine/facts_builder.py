@@ -262,9 +262,11 @@ class _Builder:
     def member(self, tenant: str, kind: str, identity: str) -> _Member:
         return self.members.setdefault((tenant, kind, identity), _Member(None, [], []))
 
-    def want_tenant(self, tenant: str) -> None:
+    def want_tenant(self, tenant: object) -> None:
         if not self.model.has_tenant:
             raise _ProblemError("the policy has no tenant")
+        if not isinstance(tenant, str):
+            raise _ProblemError("`tenant` must be a string")
         if tenant not in self.tenants:
             fix = nearest(tenant, self.tenants)
             raise _ProblemError(f"unknown tenant `{tenant}`" + (f"; did you mean `{fix}`?" if fix else ""))
@@ -278,14 +280,14 @@ class _Builder:
             raise _ProblemError("`anyone` is no group's name")
         outer = entry.get("in") or []
         members = entry.get("members") or []
-        if not isinstance(outer, list) or not isinstance(members, list):
+        if not isinstance(outer, list) or not isinstance(members, list) or not all(isinstance(n, str) for n in outer):
             raise _ProblemError("`members` and `in` are lists")
         known = self.document.get("groups") or {}
         for name in outer:
             if name not in known:
                 raise _ProblemError(f"unknown group `{name}`")
-            if self.mapping(known[name]).get("tenant") not in (None, tenant):
-                raise _ProblemError(f"group `{name}` is of another tenant")
+            if self.mapping(known[name]).get("tenant") != tenant:
+                raise _ProblemError(f"group `{name}` is not of the same tenant: groups nest where they belong")
         attributes = self.attributes(place, self.model.types["group"].attributes, entry.get("attributes"))
         self.groups[key] = GroupFact(key, tenant, tuple(outer), attributes)
         if any(key in _outer_names(name, known) for name in outer):

@@ -278,7 +278,12 @@ class World:
     def fill_group(self, fixture: nodes.GroupFixture) -> None:
         name = fixture.name.parts[0]
         tenant = self.names[name].tenant if fixture.tenant is not None and self.model.has_tenant else None
-        outer = tuple(self.group_name(group, tenant) for group in fixture.groups)
+        outer = tuple(self.group_name(group) for group in fixture.groups)
+        for group in fixture.groups:
+            if self.home_of_group(group) != tenant:
+                raise FixtureError(
+                    "E0500", "groups nest where they belong: in a tenant, or on the platform", group.span
+                )
         attributes = self.attributes(self.model.types["group"].attributes, fixture.attributes)
         self.groups[name] = GroupFact(name, tenant, outer, attributes)
         for held in fixture.held:
@@ -287,7 +292,7 @@ class World:
                 raise FixtureError("E0500", f"group `{name}` cannot hold a role there", held.span)
             self.granted.setdefault((home, name), []).append(grant)
 
-    def group_name(self, name: nodes.Name, tenant: str | None) -> str:
+    def group_name(self, name: nodes.Name) -> str:
         found = self.named(name, "group")
         if found.type != "group":
             raise FixtureError("E0500", f"`{name.parts[0]}` is no group", name.span)
@@ -309,7 +314,7 @@ class World:
         for group in fixture.groups:
             home = self.home_of_group(group)
             (platform if home is None else self.member(home, kind, identity).groups).append(
-                Belonging(self.group_name(group, home))
+                Belonging(self.group_name(group))
             )
         system: list[Grant] = []
         for held in fixture.held:
@@ -332,7 +337,7 @@ class World:
         return known.links if known is not None else ()
 
     def home_of_group(self, name: nodes.Name) -> str | None:
-        self.group_name(name, None)
+        self.group_name(name)
         return self.names[name.parts[0]].tenant if self.model.has_tenant else None
 
     def fill_link(self, fixture: nodes.LinkFixture) -> None:

@@ -45,10 +45,12 @@ class Scope:
     action: Action | None
     principal: TypeInfo
     is_deny: bool = False
+    #: The other types of principal that may ask, where it is enough that one of them has a path.
+    others: tuple[TypeInfo, ...] = ()
 
 
 class PathChecker:
-    """Resolves paths for one scope. `missing_of_principal`: a path of the principal was missing."""
+    """Resolves paths for one scope."""
 
     def __init__(self, symbols: Symbols, report: Report, scope: Scope) -> None:
         self.symbols = symbols
@@ -57,8 +59,9 @@ class PathChecker:
         self.size = 0
         self.depth = 0
         self.is_too_large = False
+        #: Paths that this type of principal lacks and another has: where, and the sentence.
+        self.lacking: list[tuple[Span, str]] = []
         self.expanding: tuple[str, ...] = ()
-        self.missing_of_principal = False
 
     def path(self, node: nodes.PathNode, guards: Guards) -> Expr | None:
         """Resolve a path to a reference, an attribute, an id or a sent field."""
@@ -166,6 +169,9 @@ class PathChecker:
         if len(found) < len(infos):
             if name.text in self.symbols.untyped:
                 return None
+            elsewhere = self.of_another_principal(entity, name)
+            if elsewhere is not None:
+                return elsewhere
             lacking = next(info for info in infos if name.text not in info.attributes)
             known: list[str] = list(lacking.attributes)
             if entity.kind == "resource":
@@ -175,13 +181,20 @@ class PathChecker:
                 f"`{lacking.name}` has no attribute `{name.text}`",
                 known,
                 name.text,
-                of_principal=entity.kind == "principal",
             )
             return None
         if any(not unify(found[0].type, other.type) for other in found[1:]):
             self.missing(name.span, f"`{name.text}` is of different types there", (), name.text)
             return None
         return replace(found[0], optional=any(attribute.optional for attribute in found))
+
+    def of_another_principal(self, entity: Entity, name: nodes.Name) -> Attribute | None:
+        """The attribute as another type of principal has it, where that is enough; of this one it is absent then."""
+        for other in self.scope.others if entity.kind == "principal" else ():
+            if name.text in other.attributes:
+                self.lacking.append((name.span, f"`{self.scope.principal.name}` has no attribute `{name.text}`"))
+                return replace(other.attributes[name.text], optional=False)
+        return None
 
     def of_request(
         self, source: Literal["context", "action"], rest: Sequence[nodes.Name], node: nodes.PathNode, guards: Guards
@@ -224,11 +237,10 @@ class PathChecker:
 
     # --- findings ----------------------------------------------------------------------------------
 
-    def missing(self, span: Span, message: str, known: object, name: str, *, of_principal: bool = False) -> None:
+    def missing(self, span: Span, message: str, known: object, name: str) -> None:
         candidates = (
             [str(item) for item in known] if isinstance(known, Mapping | set | frozenset | list | tuple) else []
         )
-        self.missing_of_principal = self.missing_of_principal or of_principal
         self.report.add("E0301", message, span, fix=nearest(name, candidates))
 
     def want_guard(self, guard: Guard, span: Span, message: str, cure: str, guards: Guards) -> None:

@@ -208,7 +208,7 @@ class Program:
             name: role.name
             for role in model.roles.values()
             if role.claimable
-            for name in (role.name, role.name.rpartition(".")[2])
+            for name in (role.name, role.name.rpartition(".")[2], f"tenant.{role.name.rpartition('.')[2]}")
         }
 
     def action_named(self, kind: str, written: str) -> Action:

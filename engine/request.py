@@ -55,7 +55,9 @@ class Request(_Read):
         self.context = context or _EMPTY
         self.token_tenant = token_tenant
         self.now = None if now is None else time_of(now)
-        self.has_properties = bool(subject_properties or resource_properties or action_properties or token_tenant)
+        self.has_properties = bool(
+            subject_properties or resource_properties or action_properties or token_tenant is not None
+        )
 
     def __repr__(self) -> str:
         return f"Request({self.subject} {self.action} {self.resource} in {self.tenant})"

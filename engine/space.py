@@ -259,8 +259,7 @@ class Space:
             return s.groups
         kind, _, identity = member.partition(":")
         if kind == "group":
-            group = self.group(identity)
-            return self.outer_groups(group.outer if group is not None else ())
+            return self.outer_groups([identity]) - {identity}
         return self.outer_groups(
             belonging for belonging, starts, expires in self.belongings(kind, identity) if starts <= now < expires
         )
@@ -273,15 +272,16 @@ class Space:
         return [(belonging.group, belonging.starts, belonging.expires) for belonging in direct]
 
     def outer_groups(self, names: Iterable[str]) -> frozenset[str]:
-        """Groups and all that they are in, of this tenant and of the platform."""
+        """Groups and all that they are in. Groups nest where they belong: one of a tenant makes nobody a member of the
+        platform's."""
         found: set[str] = set()
-        pending = list(names)
+        pending = [group for name in names if (group := self.group(name)) is not None]
         while pending:
-            name = pending.pop()
-            group = self.group(name) if name not in found else None
-            if group is not None:
-                found.add(name)
-                pending.extend(group.outer)
+            group = pending.pop()
+            if group.name not in found:
+                found.add(group.name)
+                outer = [self.group(name) for name in group.outer]
+                pending.extend(other for other in outer if other is not None and other.tenant == group.tenant)
         return frozenset(found)
 
     def holds_on(self, s: Standing, role: str, ref: str | None, exact: bool, wide: bool, t: Target) -> bool | None:

@@ -123,7 +123,9 @@ class Standing(Question):
         direct: list[str] = []
         if kind == "group":
             group = self.facts.group(identity)
-            direct += group.outer if group else ()
+            # Groups nest where they belong: those of a tenant in each other, those of the platform in each other.
+            outer = [(name, self.facts.group(name)) for name in (group.outer if group else ())]
+            direct += [name for name, other in outer if other and group and other.tenant == group.tenant]
         else:
             member = self.facts.member(self.tenant, kind, identity)
             principal = self.facts.principal(kind, identity)
