@@ -87,7 +87,9 @@ class Compiler:
         key = (form, expr)
         if key not in self.known:
             text, constants = source_of(form, expr)
-            filename = f"{self.name} {form} {len(self.known)}"
+            line, column = expr.span.source.position(expr.span.start)
+            # A traceback, or a profile, names the place in the policy.
+            filename = f"{self.name} {expr.span.source.name}:{line}:{column} {form} {len(self.known)}"
             namespace = {**self.namespace, **constants}
             exec(compile(text, filename, "exec"), namespace)  # noqa: S102  # text made here, of minted names and `repr` constants
             self.filenames.append(filename)

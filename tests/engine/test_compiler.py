@@ -77,3 +77,15 @@ def test_a_program_that_is_gone_leaves_nothing() -> None:
     gc.collect()
 
     assert len(linecache.cache) <= before
+
+
+def test_generated_code_names_its_place_in_the_policy() -> None:
+    """A frame of a compiled condition says which condition of which file it is."""
+    policy = Policy.parse(
+        "resource r { actions a attributes { n: int } }\nallow x: anyone to r.a when resource.n > 1\n"
+    )
+
+    compiled = policy.program.compiler.true(conditions(policy)["x"])
+
+    assert " policy.bylaw:2:29 true " in compiled.__code__.co_filename
+    assert "return" in linecache.getline(compiled.__code__.co_filename, 2)
