@@ -267,7 +267,11 @@ class Questioner:
         """Resolve a request: steps 1 to 3. A `Decision` is a deny for what is not there."""
         asker, identity = self.subject(request.subject)
         kind, resource_id = self.reference(request.resource, "resource")
+        if not isinstance(request.action, str):
+            raise RequestError("bad_request", "no action is named: give its name, a string")
         plan = self.program.plans[asker][kind][request.action]
+        self.text(request.subject_properties, "tenant", "subject")  # refuses what is no object, tenants or none
+        self.text(request.resource_properties, "tenant", "resource")
         voices = self.voices(request)
         if not voices and request.token_tenant is not None and self.model.has_tenant:
             voices = {request.token_tenant}
@@ -336,6 +340,8 @@ class Questioner:
         return {name for name in named if name is not None} if self.model.has_tenant else set()
 
     def text(self, properties: Properties, name: str, what: str) -> str | None:
+        if not isinstance(properties, Mapping):
+            raise RequestError("wrong_type", f"{what}.properties: expected an object")
         value = properties.get(name)
         if value is not None and not isinstance(value, str):
             raise RequestError("wrong_type", f"{what}.properties.{name}: expected a string")
@@ -365,6 +371,8 @@ class Questioner:
         """
         if not given:
             return NO_FIELDS
+        if type(given) is not dict and not isinstance(given, Mapping):
+            raise RequestError("wrong_type", f"{what}: expected an object")
         found: dict[str, Value] = {}
         for name, raw in given.items():
             attribute = declared.get(name)

@@ -90,14 +90,13 @@ class Policy:
                 space = questioner.active[request.tenant]
                 s = space.standings[request.subject]
                 t = space.targets[request.resource]  # type: ignore[union-attr]  # a path always `has_properties`
+                plan = s.plans[t.type][request.action]  # type: ignore[union-attr]  # the same
             except (KeyError, TypeError):
                 return self._decide_anew(request, questioner, now)
-            if s.since <= now < s.until:
-                plan = s.plans[t.type][request.action]  # type: ignore[union-attr]  # the same
-                if not plan.is_new:
-                    given = request.context
-                    x = questioner.sent(self.model.context, given, "context") if given else _NOTHING_SENT
-                    return judge(plan, s, t, x, _NOTHING_SENT, now)
+            if s.since <= now < s.until and not plan.is_new:
+                given = request.context
+                x = questioner.sent(self.model.context, given, "context") if given else _NOTHING_SENT
+                return judge(plan, s, t, x, _NOTHING_SENT, now)
         return self._decide_anew(request, questioner, now)
 
     def _decide_anew(self, request: Request | HttpRequest, questioner: Questioner, now: int) -> Decision:

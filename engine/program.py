@@ -181,7 +181,7 @@ class _Plans(dict[str | None, Plan]):
 
     def __missing__(self, written: str | None) -> Plan:
         if not written:
-            raise RequestError("bad_request", "no action is named")
+            raise RequestError("bad_request", "no action is named: give its name, a string")
         action = self.program.action_named(self.kind, written)
         known = self.get(action.code)
         plan = known if known is not None else Plan(self.program, action, self.asker)
