@@ -1,0 +1,216 @@
+"""The connection to a database, and its two kinds of transaction: reading, one snapshot; writing, one revision.
+
+PostgreSQL through asyncpg, SQLite through aiosqlite. What differs between the two stands in this file and in `queries`.
+
+The tenant of a transaction is set when it begins, in one hook, and dies with it: pooled connections keep nothing, and a
+transaction that names no tenant sees no rows that a tenant owns.
+
+SQLAlchemy with SQLite's driver begins a transaction at the first write, so reads before it, or without any, are torn:
+here every transaction begins explicitly, a writing one with `BEGIN IMMEDIATE`, since two that read first and write then
+would end in `database is locked`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from asyncpg import InterfaceError as PostgresInterfaceError
+from asyncpg import PostgresError
+from sqlalchemy import event
+from sqlalchemy.engine import URL, Connection, make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    OperationalError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from store.errors import StoreError, UnavailableError, UnfitError
+
+DRIVERS: Final = {"postgresql": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
+#: Execution options by which a transaction tells the hook how it begins.
+TENANT_OPTION, BEGIN_OPTION = "bylaw_tenant", "bylaw_begin"
+CONNECT_TIMEOUT_S = 5.0
+BUSY_TIMEOUT_MS = 5000
+
+
+def parse_url(written: str) -> URL:
+    """Read a database URL.
+
+    Raises:
+        UnfitError: it is none, or of a database that is not known here.
+    """
+    try:
+        url = make_url(written)
+    except ArgumentError as error:
+        raise UnfitError("bad_url", f"a database URL looks like {DRIVERS['postgresql']}://user@host/name") from error
+    name = url.get_backend_name()
+    if name not in DRIVERS:
+        raise UnfitError("bad_url", f"{shown(url)}: known are {' and '.join(DRIVERS.values())}")
+    return url.set(drivername=DRIVERS[name])
+
+
+def shown(url: URL) -> str:
+    """Write a URL without its credentials."""
+    query = {name: value for name, value in url.query.items() if name == "host"}
+    return URL.create(url.drivername, host=url.host, port=url.port, database=url.database, query=query).render_as_string()
+
+
+class Database:
+    """One database. Make it in the loop that uses it; `close` it there."""
+
+    def __init__(self, written: str, *, pool_size: int = 8, statement_timeout_s: float = 5.0) -> None:
+        self.url = parse_url(written)
+        self.shown = shown(self.url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.path = Path(self.url.database) if self.is_sqlite and self.url.database else None
+        self.engine = self._make_engine(pool_size, statement_timeout_s)
+        self._file: tuple[int, int] | None = None
+
+    def _make_engine(self, pool_size: int, statement_timeout_s: float) -> AsyncEngine:
+        if self.is_sqlite:
+            if self.path is None:
+                raise UnfitError("bad_url", "an SQLite database in memory cannot be shared: name a file")
+            engine = create_async_engine(
+                self.url, pool_size=pool_size, max_overflow=0, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000}
+            )
+            event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+        else:
+            engine = create_async_engine(
+                self.url,
+                pool_size=pool_size,
+                max_overflow=0,
+                pool_timeout=CONNECT_TIMEOUT_S,
+                connect_args={
+                    "timeout": CONNECT_TIMEOUT_S,
+                    "server_settings": {
+                        "application_name": "bylaw",
+                        "statement_timeout": str(int(statement_timeout_s * 1000)),
+                        "idle_in_transaction_session_timeout": "60000",
+                        "jit": "off",  # compiling costs more than these statements do
+                    },
+                },
+            )
+        event.listen(engine.sync_engine, "begin", _begin)
+        return engine
+
+    @asynccontextmanager
+    async def reading(self, tenant: str | None = None) -> AsyncIterator[AsyncConnection]:
+        """Open one snapshot, read only.
+
+        Args:
+            tenant: whose rows it sees beside those of all tenants; None: nobody's.
+
+        Raises:
+            UnavailableError: the database cannot be reached, or does not answer in time.
+        """
+        options: dict[str, Any] = {TENANT_OPTION: tenant, BEGIN_OPTION: "BEGIN"}
+        if not self.is_sqlite:
+            options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        async with self._connected(options) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def changing(self, tenant: str | None = None) -> AsyncIterator[AsyncConnection]:
+        """Open a transaction that writes, committed at the end. Facts are written through `changes.writing` alone.
+
+        Raises:
+            UnavailableError: as above.
+        """
+        options: dict[str, Any] = {TENANT_OPTION: tenant, BEGIN_OPTION: "BEGIN IMMEDIATE"}
+        if not self.is_sqlite:
+            options |= {"isolation_level": "READ COMMITTED", "postgresql_readonly": False}
+        async with self._connected(options) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def _connected(self, options: dict[str, Any]) -> AsyncIterator[AsyncConnection]:
+        await self._follow_the_file()
+        with failing_clearly(self.shown):
+            async with self.engine.connect() as plain:
+                connection = await plain.execution_options(**options)
+                transaction = await connection.begin()
+                try:
+                    yield connection
+                    await transaction.commit()
+                except asyncio.CancelledError:
+                    # Cut off in the middle, it is in no state to be used again, and a rollback might wait for ever.
+                    await connection.invalidate()
+                    raise
+                except BaseException:
+                    await transaction.rollback()
+                    raise
+
+    async def _follow_the_file(self) -> None:
+        """Leave connections to an SQLite file that was replaced by another under the same name."""
+        if self.path is None:
+            return
+        try:
+            said = self.path.stat()  # a local file system, as SQLite needs it
+        except OSError:
+            found = None
+        else:
+            found = said.st_dev, said.st_ino
+        if found != self._file:
+            if self._file is not None:
+                await self.engine.dispose()
+            self._file = found
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self.engine.dispose()
+
+
+@contextmanager
+def failing_clearly(where: str) -> Iterator[None]:
+    """Turn what drivers raise into errors of the store; their text never leaves."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except (IntegrityError, DataError):
+        raise  # the statement's fault, for who wrote it to answer
+    except (ProgrammingError, OperationalError) as error:
+        if _says_no_table(error):
+            raise UnfitError("no_schema", f"{where}: the tables are not there, or old: run `bylaw migrate up`") from error
+        raise _unavailable(where, error) from error
+    except (SQLAlchemyError, OSError, TimeoutError, PostgresError, PostgresInterfaceError) as error:
+        raise _unavailable(where, error) from error
+
+
+def _says_no_table(error: DBAPIError) -> bool:
+    said = str(error.orig)
+    return "no such table" in said or "no such column" in said or "UndefinedTable" in said or "UndefinedColumn" in said
+
+
+def _unavailable(where: str, error: BaseException) -> UnavailableError:
+    cause = getattr(error, "orig", None) or error
+    return UnavailableError(f"{where}: the database does not answer ({type(cause).__name__})")
+
+
+def _begin(connection: Connection) -> None:
+    """Begin a transaction, for the tenant that its options name. The only place where the tenant is set."""
+    options = connection.get_execution_options()
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql(options.get(BEGIN_OPTION, "BEGIN"))
+        return
+    tenant = options.get(TENANT_OPTION)
+    if tenant is not None:
+        connection.exec_driver_sql("SELECT set_config('bylaw.tenant', $1, true)", (tenant,))
+
+
+def _prepare_sqlite(dbapi_connection: Any, _: object) -> None:
+    dbapi_connection.isolation_level = None  # transactions are begun by `_begin`
+    cursor = dbapi_connection.cursor()
+    # WAL: readers and the writer do not wait for each other. FULL: what was acknowledged survives the loss of power.
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={BUSY_TIMEOUT_MS}"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()

@@ -1,0 +1,269 @@
+"""The statements that read facts and changes, for both databases; what differs between them is in `_DIALECTS`.
+
+Each is one statement, so that it is one snapshot, and costs one trip. Their rows have one shape: a kind, then texts.
+Lists of keys go in as JSON.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import TextClause, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from store.tokens import Line
+
+#: The channel on which PostgreSQL tells that something changed.
+CHANNEL: Final = "bylaw_changes"
+#: A principal or group that holds more than so many roles in a tenant is looked up place by place.
+MAX_GRANTS: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What one database says otherwise than the other.
+
+    Args:
+        line: columns beside the store's uuid that tell one history from another.
+        replica: whether this is a copy that follows another server.
+    """
+
+    line: str
+    replica: str
+
+    def table(self, parameter: str, *columns: str) -> str:
+        """Make a table of a JSON list of lists, one column each; of a list of texts where there is one column."""
+        raise NotImplementedError
+
+
+class _Postgres(Dialect):
+    def table(self, parameter: str, *columns: str) -> str:
+        if len(columns) == 1:
+            return f"SELECT e AS {columns[0]} FROM json_array_elements_text(CAST(:{parameter} AS json)) AS e"
+        picked = ", ".join(f"e->>{index} AS {name}" for index, name in enumerate(columns))
+        return f"SELECT {picked} FROM json_array_elements(CAST(:{parameter} AS json)) AS e"  # noqa: S608  # names of ours
+
+
+class _Sqlite(Dialect):
+    def table(self, parameter: str, *columns: str) -> str:
+        if len(columns) == 1:
+            return f"SELECT value AS {columns[0]} FROM json_each(:{parameter})"
+        picked = ", ".join(f"json_extract(value, '$[{index}]') AS {name}" for index, name in enumerate(columns))
+        return f"SELECT {picked} FROM json_each(:{parameter})"  # noqa: S608  # names of ours
+
+
+_POSTGRES = _Postgres(
+    # The timeline from the name of the log file, since the control file lags behind a promotion.
+    line=(
+        "(SELECT system_identifier FROM pg_control_system())::text || ':' || "
+        "CASE WHEN pg_is_in_recovery() THEN '' ELSE substring(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END"
+    ),
+    replica="CASE WHEN pg_is_in_recovery() THEN 'yes' ELSE 'no' END",
+)
+_SQLITE = _Sqlite(line="''", replica="'no'")
+
+
+def dialect_of(connection: AsyncConnection) -> Dialect:
+    return _SQLITE if connection.dialect.name == "sqlite" else _POSTGRES
+
+
+def _nulls(count: int) -> str:
+    return ", ".join(["NULL"] * count)
+
+
+# --- the line of history ------------------------------------------------------------------------------
+
+
+def line_of(store: str, said: str) -> Line:
+    """Make a line of what the database says of itself."""
+    return Line(store, hashlib.sha256(said.encode()).hexdigest()[:16])
+
+
+async def read_line(connection: AsyncConnection) -> Line:
+    """Read which history this is."""
+    dialect = dialect_of(connection)
+    found = await connection.execute(
+        text(f"SELECT uuid, {dialect.line} AS said FROM store ORDER BY seq DESC LIMIT 1")  # noqa: S608  # ours
+    )
+    row = found.one()
+    return line_of(row.uuid, row.said)
+
+
+async def notify(connection: AsyncConnection, streams: list[str]) -> None:
+    """Hint, at the commit, that streams moved. SQLite has no such thing: its readers see that the file changed."""
+    if connection.dialect.name != "sqlite":
+        await connection.execute(
+            text("SELECT pg_notify(:channel, :streams)"), {"channel": CHANNEL, "streams": json.dumps(streams)[:7000]}
+        )
+
+
+# --- the poll -----------------------------------------------------------------------------------------
+
+
+def poll_statement(dialect: Dialect) -> TextClause:
+    """Read how far streams are, and what changed since.
+
+    Parameters:
+        known: JSON list of [stream, n]; n below 0: the last `history` changes are wanted.
+        me: id of the process, for receipts that it has not given.
+    """
+    return text(f"""
+        WITH asked AS ({dialect.table("known", "stream", "n")})
+        SELECT 'store' AS kind, s.uuid AS a, CAST(s.seq AS text) AS b, {dialect.line} AS c, {dialect.replica} AS d,
+               NULL AS e
+        FROM store s
+        UNION ALL
+        SELECT 'at', r.stream, CAST(r.n AS text), r.head, NULL, NULL
+        FROM asked a JOIN revisions r ON r.stream = a.stream
+        UNION ALL
+        SELECT 'change', c.stream, CAST(c.n AS text), c.before, c.head, c.keys
+        FROM asked a JOIN revisions r ON r.stream = a.stream
+        JOIN changes c ON c.stream = a.stream
+         AND c.n > CASE WHEN CAST(a.n AS bigint) < 0 THEN r.n - CAST(:history AS bigint) ELSE CAST(a.n AS bigint) END
+        UNION ALL
+        SELECT 'settle', s.id, s.streams, NULL, NULL, NULL
+        FROM settle s
+        WHERE NOT EXISTS (
+            SELECT 1 FROM settle_acks k WHERE k.settle_id = s.id AND k.sidecar_id = CAST(:me AS text)
+        )
+    """)  # noqa: S608  # only names of ours are put in
+
+
+# --- loading ------------------------------------------------------------------------------------------
+
+_COLUMNS = 12
+
+
+def load_statement(dialect: Dialect) -> TextClause:
+    """Read the facts of some keys, with all that lies above them: outer groups, parents, homes of links.
+
+    Parameters:
+        tenant: whose facts; "" none.
+        principals, resources: JSON lists of [type, id]. groups: names; `anyone` is one. tenants: ids.
+        placed: JSON list of [type, id, place type, place id]: what one who holds too much holds there.
+        bound: more grants than these are not read, but counted as many.
+    """
+    own = "CAST(:tenant AS text)"
+    t = dialect.table
+
+    def row(kind: str, *columns: str) -> str:
+        named = list(columns) + ["NULL"] * (_COLUMNS - len(columns))
+        return f"SELECT '{kind}' AS kind, " + ", ".join(f"{c} AS {chr(97 + i)}" for i, c in enumerate(named))
+
+    return text(f"""
+        WITH RECURSIVE
+        asked_principals AS ({t("principals", "type", "id")}),
+        asked_groups AS ({t("groups", "id")}),
+        asked_resources AS ({t("resources", "type", "id")}),
+        asked_placed AS ({t("placed", "kind", "id", "place_type", "place_id")}),
+        asked_tenants AS ({t("tenants", "id")}),
+        found_groups(id) AS (
+            SELECT id FROM asked_groups
+            UNION
+            SELECT m.group_id FROM asked_principals w
+            JOIN group_members m ON m.tenant_id = {own} AND m.type = w.type AND m.id = w.id
+            UNION
+            SELECT m.group_id FROM asked_principals w JOIN platform_members m ON m.type = w.type AND m.id = w.id
+            UNION
+            SELECT n.outer_id FROM found_groups g JOIN (
+                SELECT inner_id, outer_id FROM group_nestings WHERE tenant_id = {own}
+                UNION ALL
+                SELECT inner_id, outer_id FROM platform_nestings
+            ) n ON n.inner_id = g.id
+        ),
+        chain(type, id, parent_type, parent_id, attributes, deleted, depth) AS (
+            SELECT r.type, r.id, r.parent_type, r.parent_id, r.attributes, r.deleted, 1
+            FROM asked_resources w JOIN resources r ON r.tenant_id = {own} AND r.type = w.type AND r.id = w.id
+            UNION
+            SELECT r.type, r.id, r.parent_type, r.parent_id, r.attributes, r.deleted, c.depth + 1
+            FROM chain c
+            JOIN resources r ON r.tenant_id = {own} AND r.type = c.parent_type AND r.id = c.parent_id
+            WHERE c.depth < 32
+        ),
+        holders(kind, id) AS (
+            SELECT type, id FROM asked_principals
+            UNION ALL
+            SELECT CASE WHEN id = 'anyone' THEN 'anyone' ELSE 'group' END, id FROM found_groups
+        ),
+        many(kind, id) AS (
+            SELECT h.kind, h.id FROM holders h
+            WHERE EXISTS (
+                SELECT 1 FROM assignments a
+                WHERE a.tenant_id = {own} AND a.subject_type = h.kind AND a.subject_id = h.id
+                LIMIT 1 OFFSET CAST(:bound AS bigint)
+            )
+        )
+        {row("store", "s.uuid", "CAST(s.seq AS text)", dialect.line, dialect.replica)} FROM store s
+        UNION ALL
+        {row("at", "r.stream", "CAST(r.n AS text)", "r.head")} FROM revisions r
+        WHERE r.stream IN ('g', 'p', 't:' || {own})
+        UNION ALL
+        {row("tenant", "x.id", "x.status")} FROM tenants x
+        WHERE x.id IN (SELECT id FROM asked_tenants)
+           OR x.id IN (SELECT l.home_id FROM asked_principals w JOIN links l ON l.type = w.type AND l.id = w.id)
+        UNION ALL
+        {row("profile", "x.attributes")} FROM tenant_profiles x WHERE x.tenant_id = {own}
+        UNION ALL
+        {row("custom", "x.name", "x.place_type", "x.can")} FROM custom_roles x
+        WHERE x.tenant_id = {own} AND NOT x.deleted
+        UNION ALL
+        {row("principal", "x.type", "x.id", "x.status", "x.attributes")}
+        FROM asked_principals w JOIN principals x ON x.type = w.type AND x.id = w.id
+        UNION ALL
+        {row("horizon", "x.type", "x.id", "x.valid_after")}
+        FROM asked_principals w JOIN token_horizons x ON x.type = w.type AND x.id = w.id
+        UNION ALL
+        {row("blocked", "x.type", "x.id", "x.jti")}
+        FROM asked_principals w JOIN blocked_tokens x ON x.type = w.type AND x.id = w.id
+        UNION ALL
+        {row("system", "x.type", "x.id", "x.role", "x.starts", "x.expires")}
+        FROM asked_principals w JOIN system_assignments x ON x.type = w.type AND x.id = w.id
+        UNION ALL
+        {row("link", "x.type", "x.id", "x.home_id", "x.tenant_id", "x.place_type", "x.place_id", "x.role", "x.starts",
+             "x.expires", "x.home_status", "x.home_starts", "x.home_expires")}
+        FROM asked_principals w JOIN links x ON x.type = w.type AND x.id = w.id
+        UNION ALL
+        {row("in platform", "x.type", "x.id", "x.group_id", "x.starts", "x.expires")}
+        FROM asked_principals w JOIN platform_members x ON x.type = w.type AND x.id = w.id
+        UNION ALL
+        {row("membership", "x.type", "x.id", "x.status", "x.starts", "x.expires")}
+        FROM asked_principals w JOIN memberships x ON x.tenant_id = {own} AND x.type = w.type AND x.id = w.id
+        UNION ALL
+        {row("in group", "x.type", "x.id", "x.group_id", "x.starts", "x.expires")}
+        FROM asked_principals w JOIN group_members x ON x.tenant_id = {own} AND x.type = w.type AND x.id = w.id
+        UNION ALL
+        {row("found group", "g.id")} FROM found_groups g
+        UNION ALL
+        {row("group", "x.id", "x.attributes")} FROM found_groups g JOIN groups x ON x.tenant_id = {own} AND x.id = g.id
+        WHERE NOT x.deleted
+        UNION ALL
+        {row("nesting", "x.inner_id", "x.outer_id")}
+        FROM found_groups g JOIN group_nestings x ON x.tenant_id = {own} AND x.inner_id = g.id
+        UNION ALL
+        {row("platform group", "x.id", "x.attributes")} FROM found_groups g JOIN platform_groups x ON x.id = g.id
+        WHERE NOT x.deleted
+        UNION ALL
+        {row("platform nesting", "x.inner_id", "x.outer_id")}
+        FROM found_groups g JOIN platform_nestings x ON x.inner_id = g.id
+        UNION ALL
+        {row("many", "m.kind", "m.id")} FROM many m
+        UNION ALL
+        {row("grant", "x.subject_type", "x.subject_id", "x.role", "x.place_type", "x.place_id", "x.starts",
+             "x.expires")}
+        FROM holders h JOIN assignments x
+          ON x.tenant_id = {own} AND x.subject_type = h.kind AND x.subject_id = h.id
+        WHERE NOT EXISTS (SELECT 1 FROM many m WHERE m.kind = h.kind AND m.id = h.id)
+        UNION ALL
+        {row("placed", "x.subject_type", "x.subject_id", "x.role", "x.place_type", "x.place_id", "x.starts",
+             "x.expires")}
+        FROM asked_placed w JOIN assignments x
+          ON x.tenant_id = {own} AND x.subject_type = w.kind AND x.subject_id = w.id
+         AND x.place_type = w.place_type AND x.place_id = w.place_id
+        UNION ALL
+        {row("resource", "c.type", "c.id", "c.parent_type", "c.parent_id", "c.attributes",
+             "CASE WHEN c.deleted THEN '1' ELSE '0' END")}
+        FROM chain c
+    """)  # noqa: S608  # only names of ours are put in

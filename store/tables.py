@@ -1,0 +1,270 @@
+"""All tables. `migrations/` makes them; a test holds the two together.
+
+Three kinds. Those of one tenant (`OWNED`) have `tenant_id` first in every key, and row-level security shows a
+transaction the rows of its own tenant only. Those of all tenants hold what stream `g` covers. Those of the protocol hold
+counters and keys, no facts.
+
+Texts compare by byte. Times are as in `times`, attributes canonical JSON text: what they mean is for a policy to say, so
+nothing is gained by having the database take them apart. Assignments name their subject and place without foreign keys:
+a role may be held on an instance that only the application knows, by a principal that only the identity provider knows.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    false,
+    text,
+)
+from sqlalchemy.dialects.postgresql import TEXT as PG_TEXT
+
+meta = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(referred_table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _text() -> Text:
+    return Text().with_variant(PG_TEXT(collation="C"), "postgresql")  # type: ignore[return-value]  # a Text all the same
+
+
+def _key(name: str) -> Column[str]:
+    return Column(name, _text(), primary_key=True)
+
+
+def _word(name: str, default: str | None = None) -> Column[str]:
+    return Column(name, _text(), nullable=False, server_default=default)
+
+
+def _maybe(name: str) -> Column[str | None]:
+    return Column(name, _text(), nullable=True)
+
+
+def _times() -> tuple[Column[str], Column[str | None]]:
+    return _word("starts", ""), _maybe("expires")
+
+
+def _flag(name: str) -> Column[bool]:
+    return Column(name, Boolean(), nullable=False, server_default=false())
+
+
+_ATTRIBUTES = "attributes"
+_LIVE = text("NOT deleted")
+
+# --- the protocol: counters, keys, receipts -----------------------------------------------------------
+
+#: Which history this is: one row, and a row for each that it once was, before a restore.
+store = Table(
+    "store", meta, _key("uuid"), Column("seq", Integer(), nullable=False), _word("since"), UniqueConstraint("seq")
+)
+#: One counter per stream. `head` is the hash of the stream's last audit row: it names the whole history so far.
+revisions = Table(
+    "revisions", meta, _key("stream"), Column("n", BigInteger(), nullable=False), _word("head")
+)
+#: What each revision changed, for an hour: `keys` is a JSON list. `before` is the head that it was written upon.
+changes = Table(
+    "changes",
+    meta,
+    _key("stream"),
+    Column("n", BigInteger(), primary_key=True, autoincrement=False),
+    _word("before"),
+    _word("head"),
+    _word("keys"),
+    _word("at"),
+)
+#: Processes that decide.
+sidecars = Table(
+    "sidecars", meta, _key("id"), Column("max_staleness_ms", Integer(), nullable=False), _word("started"), _word("seen")
+)
+#: Revisions that somebody waits for until every process has applied them: `streams` is a JSON object, stream to n.
+settle = Table("settle", meta, _key("id"), _word("token"), _word("streams"), _word("at"), Index(None, "at"))
+settle_acks = Table(
+    "settle_acks",
+    meta,
+    _key("settle_id"),
+    _key("sidecar_id"),
+    ForeignKeyConstraint(["settle_id"], ["settle.id"], ondelete="CASCADE"),
+)
+
+# --- what all tenants share: stream g -----------------------------------------------------------------
+
+#: Ids of tenants, users, services and groups that were ever given: none is given twice.
+names = Table("names", meta, _key("kind"), _key("id"))
+tenants = Table("tenants", meta, _key("id"), _word("status"))
+principals = Table("principals", meta, _key("type"), _key("id"), _word("status"), _word(_ATTRIBUTES))
+#: In which tenants a principal has rows: ids only, so that leaving everything needs no look into every tenant.
+presences = Table("presences", meta, _key("type"), _key("id"), _key("tenant_id"))
+platform_groups = Table("platform_groups", meta, _key("id"), _word(_ATTRIBUTES), _flag("deleted"))
+platform_nestings = Table(
+    "platform_nestings",
+    meta,
+    _key("inner_id"),
+    _key("outer_id"),
+    ForeignKeyConstraint(["inner_id"], ["platform_groups.id"]),
+    ForeignKeyConstraint(["outer_id"], ["platform_groups.id"]),
+    Index(None, "outer_id"),
+)
+platform_members = Table(
+    "platform_members",
+    meta,
+    _key("type"),
+    _key("id"),
+    _key("group_id"),
+    Column("starts", _text(), primary_key=True, server_default=""),
+    _maybe("expires"),
+    ForeignKeyConstraint(["type", "id"], ["principals.type", "principals.id"]),
+    ForeignKeyConstraint(["group_id"], ["platform_groups.id"]),
+    Index(None, "group_id"),
+)
+system_assignments = Table(
+    "system_assignments",
+    meta,
+    _key("type"),
+    _key("id"),
+    _key("role"),
+    Column("starts", _text(), primary_key=True, server_default=""),
+    _maybe("expires"),
+    ForeignKeyConstraint(["type", "id"], ["principals.type", "principals.id"]),
+)
+#: Roles held over the wall. `home_*` repeats the holder's membership at home (NULL status: none): a decision in the
+#: target tenant must not look into another one.
+links = Table(
+    "links",
+    meta,
+    _key("type"),
+    _key("id"),
+    _key("home_id"),
+    _key("tenant_id"),
+    _key("place_type"),
+    _key("place_id"),
+    _key("role"),
+    Column("starts", _text(), primary_key=True, server_default=""),
+    _maybe("expires"),
+    _maybe("home_status"),
+    _word("home_starts", ""),
+    _maybe("home_expires"),
+    ForeignKeyConstraint(["type", "id"], ["principals.type", "principals.id"]),
+    ForeignKeyConstraint(["home_id"], ["tenants.id"]),
+    ForeignKeyConstraint(["tenant_id"], ["tenants.id"]),
+    Index(None, "tenant_id", "place_type", "place_id"),
+    Index(None, "home_id", "type", "id"),
+)
+#: Tokens that count no more though their time has not come.
+blocked_tokens = Table(
+    "blocked_tokens", meta, _key("type"), _key("id"), _key("jti"), _word("until"), Index(None, "until")
+)
+#: All tokens of a principal that were issued before.
+token_horizons = Table("token_horizons", meta, _key("type"), _key("id"), _word("valid_after"))
+#: Who stands behind a name in the audit logs. Erasure empties it, and the chains still verify.
+pseudonyms = Table("pseudonyms", meta, _key("pseudonym"), _maybe("ref"), UniqueConstraint("ref"))
+platform_audit_log = Table(
+    "platform_audit_log",
+    meta,
+    _key("stream"),
+    Column("n", BigInteger(), primary_key=True, autoincrement=False),
+    _word("at"),
+    _word("actor"),
+    _word("entries"),
+    _word("before"),
+    _word("hash"),
+)
+
+# --- what one tenant owns: stream t:TENANT ------------------------------------------------------------
+
+tenant_profiles = Table(
+    "tenant_profiles",
+    meta,
+    _key("tenant_id"),
+    _word(_ATTRIBUTES),
+    ForeignKeyConstraint(["tenant_id"], ["tenants.id"]),
+)
+memberships = Table("memberships", meta, _key("tenant_id"), _key("type"), _key("id"), _word("status"), *_times())
+groups = Table("groups", meta, _key("tenant_id"), _key("id"), _word(_ATTRIBUTES), _flag("deleted"))
+group_nestings = Table(
+    "group_nestings",
+    meta,
+    _key("tenant_id"),
+    _key("inner_id"),
+    _key("outer_id"),
+    ForeignKeyConstraint(["tenant_id", "inner_id"], ["groups.tenant_id", "groups.id"]),
+    ForeignKeyConstraint(["tenant_id", "outer_id"], ["groups.tenant_id", "groups.id"]),
+    Index(None, "tenant_id", "outer_id"),
+)
+group_members = Table(
+    "group_members",
+    meta,
+    _key("tenant_id"),
+    _key("type"),
+    _key("id"),
+    _key("group_id"),
+    Column("starts", _text(), primary_key=True, server_default=""),
+    _maybe("expires"),
+    ForeignKeyConstraint(["tenant_id", "group_id"], ["groups.tenant_id", "groups.id"]),
+    Index(None, "tenant_id", "group_id"),
+)
+#: `subject_type` is `user`, `service`, `group` or `anyone` (then the id is `anyone` too).
+assignments = Table(
+    "assignments",
+    meta,
+    _key("tenant_id"),
+    _key("subject_type"),
+    _key("subject_id"),
+    _key("place_type"),
+    _key("place_id"),
+    _key("role"),
+    Column("starts", _text(), primary_key=True, server_default=""),
+    _maybe("expires"),
+    Index(None, "tenant_id", "place_type", "place_id"),
+    Index("ix_assignments_expiring", "tenant_id", "expires", postgresql_where=text("expires IS NOT NULL"),
+          sqlite_where=text("expires IS NOT NULL")),
+)  # fmt: skip
+resources = Table(
+    "resources",
+    meta,
+    _key("tenant_id"),
+    _key("type"),
+    _key("id"),
+    _maybe("parent_type"),
+    _maybe("parent_id"),
+    _word(_ATTRIBUTES),
+    _flag("deleted"),
+    ForeignKeyConstraint(
+        ["tenant_id", "parent_type", "parent_id"], ["resources.tenant_id", "resources.type", "resources.id"]
+    ),
+    Index("ix_resources_children", "tenant_id", "parent_type", "parent_id", postgresql_where=_LIVE, sqlite_where=_LIVE),
+)
+#: Roles that a tenant made: the type they are held on, and a JSON list of patterns.
+custom_roles = Table(
+    "custom_roles", meta, _key("tenant_id"), _key("name"), _word("place_type"), _word("can"), _flag("deleted")
+)
+#: One row per revision: what was done by whom, chained by SHA-256.
+audit_log = Table(
+    "audit_log",
+    meta,
+    _key("tenant_id"),
+    Column("n", BigInteger(), primary_key=True, autoincrement=False),
+    _word("at"),
+    _word("actor"),
+    _word("entries"),
+    _word("before"),
+    _word("hash"),
+)
+
+#: Tables of one tenant, under row-level security.
+OWNED = (
+    tenant_profiles, memberships, groups, group_nestings, group_members, assignments, resources, custom_roles, audit_log,
+)  # fmt: skip
