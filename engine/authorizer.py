@@ -19,7 +19,7 @@ from engine.program import Asker as AskerKind
 from engine.program import Plan, Program, Tested
 from engine.request import HttpRequest, Properties, Request
 from engine.routes import Match, path_segments
-from engine.space import Space
+from engine.space import Space, Tally
 from engine.spelling import nearest
 from engine.standing import Standing
 from engine.target import Target, Thing
@@ -154,8 +154,12 @@ def holds_any(parts: Parts, roles: frozenset[str], *, wide: bool) -> bool:
 
 def is_platform_group(standing: Standing, name: str) -> bool:
     """Say whether a group is of the platform: one that a tenant makes under the same name is never meant."""
-    group = standing.space.facts.group(name)
+    group = standing.space.group(name)
     return group is not None and group.tenant is None
+
+
+#: Most memos of all tenants; past it they are dropped and begun anew.
+MAX_MEMOS = 400_000
 
 
 class Questioner:
@@ -167,10 +171,24 @@ class Questioner:
         self.model = program.model
         self.facts = facts
         self.spaces: dict[str | None, Space] = {}
+        self.tally = Tally()
         #: Those of active tenants, by what a request may call them.
         self.active: dict[str | None, Space] = {}
         #: Told of every question that the policy itself decides; coverage listens here.
         self.observer: Callable[[Question], None] | None = None
+
+    def forget(self, tenant: str | None) -> None:
+        """Drop what was derived for a tenant: its facts are no longer those that it was derived from."""
+        gone = self.spaces.pop(tenant, None)
+        self.active.pop(tenant if self.model.has_tenant else None, None)
+        if gone is not None:
+            self.tally.count -= len(gone.standings) + len(gone.targets) + len(gone.things)
+
+    def forget_all(self) -> None:
+        """Drop all that was derived."""
+        self.spaces.clear()
+        self.active.clear()
+        self.tally = Tally()
 
     # --- whole questions ---------------------------------------------------------------------------
 
@@ -181,6 +199,8 @@ class Questioner:
             now: the instant, in nanoseconds since 1970.
             bindings: (type, id) bound by a route, each of which must be the decided resource or lie on its chain.
         """
+        if self.tally.count > MAX_MEMOS:
+            self.forget_all()
         found = self.question(request, now, bindings)
         if isinstance(found, Decision):
             return found
@@ -356,7 +376,7 @@ class Questioner:
         key = tenant.id if tenant is not None else None
         found = self.spaces.get(key)
         if found is None:
-            found = self.spaces[key] = Space(self.program, self.facts, tenant)
+            found = self.spaces[key] = Space(self.program, self.facts, tenant, self.tally)
             if tenant is not None and tenant.status == "active":
                 self.active[key if self.model.has_tenant else None] = found
         return found

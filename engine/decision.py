@@ -83,6 +83,12 @@ class Decision:
         return Question(*self._parts) if self._parts is not None else None
 
     @property
+    def revision(self) -> str:
+        """The state of the facts that it was made on; empty where none were looked at."""
+        question = self.question
+        return question.standing.space.revision if question is not None else ""
+
+    @property
     def reasons(self) -> Reasons:
         try:
             return self._reasons

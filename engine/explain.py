@@ -145,7 +145,7 @@ def _not_now(question: Question) -> list[str]:
     if member is not None:
         if member.membership is not None:
             rows.append(("his membership", member.membership.starts, member.membership.expires))
-        rows += [(f"{grant.role} on {grant.place}", grant.starts, grant.expires) for grant in member.grants]
+        rows += [(f"{grant.role} on {grant.place}", grant.starts, grant.expires) for grant in member.grants or ()]
         rows += [(f"group {belonging.group}", belonging.starts, belonging.expires) for belonging in member.groups]
     if fact is not None:
         rows += [(f"{g.role} on {g.place}", g.starts, g.expires) for g in fact.system]

@@ -8,7 +8,7 @@ difference.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from engine.model import Model
@@ -57,7 +57,10 @@ class Membership:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A role held over the wall: by a member of `home`, on a place in `tenant`."""
+    """A role held over the wall: by a member of `home`, on a place in `tenant`.
+
+    It carries the holder's membership at home, if any, so that a decision in one tenant looks at no facts of another.
+    """
 
     home: str
     tenant: str
@@ -65,6 +68,7 @@ class Link:
     place: str
     starts: int = ALWAYS
     expires: int = NEVER
+    membership: Membership | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +94,12 @@ class PrincipalFact:
 
 @dataclass(frozen=True, slots=True)
 class MemberFact:
-    """What one tenant knows of a principal: membership if any, the tenant's groups he is in, what he holds himself."""
+    """What one tenant knows of a principal: membership if any, the tenant's groups he is in, what he holds himself:
+    `grants` None says that it is too much to be listed, and is asked place by place (`FactSource.placed`)."""
 
     membership: Membership | None
     groups: tuple[Belonging, ...] = ()
-    grants: tuple[Grant, ...] = ()
+    grants: tuple[Grant, ...] | None = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,16 +133,38 @@ class CustomRole:
 
 
 class FactSource(Protocol):
-    """What a decision asks. `member`, `group_grants`, `resource`, `custom_roles` are of one tenant, the rest is
-    global."""
+    """What a decision asks. Answers at once, or raises what only its owner catches, to fetch what is missing and ask
+    the whole question again; so nobody on the way may take an error for an answer.
+
+    `tenant` is "" where no tenant is active: then only what all tenants share is there.
+    """
+
+    def revision_of(self, tenant: str) -> str:
+        """Name the state of the facts that decisions in a tenant are made on."""
+        ...
 
     def tenant(self, tenant: str) -> TenantFact | None: ...
     def principal(self, kind: str, identity: str) -> PrincipalFact | None: ...
     def member(self, tenant: str, kind: str, identity: str) -> MemberFact | None: ...
-    def group(self, name: str) -> GroupFact | None: ...
-    def group_grants(self, tenant: str, name: str) -> tuple[Grant, ...]: ...
+
+    def group(self, tenant: str, name: str) -> GroupFact | None:
+        """A group of the tenant or of the platform."""
+        ...
+
+    def group_grants(self, tenant: str, name: str) -> tuple[Grant, ...] | None:
+        """What a group, or `anyone`, holds in the tenant; None as in `MemberFact`."""
+        ...
+
+    def placed(self, tenant: str, holder: str, place: str) -> tuple[Grant, ...]:
+        """What a principal (`"user:ann"`), a group (`"group:staff"`) or `anyone` holds on one place."""
+        ...
+
     def resource(self, tenant: str, kind: str, identity: str) -> ResourceFact | None: ...
     def custom_roles(self, tenant: str) -> Mapping[str, CustomRole]: ...
+
+
+class ListedFacts(FactSource, Protocol):
+    """Facts that can be searched, too."""
 
     def candidates(self, tenant: str, kind: str) -> Iterable[str]:
         """Ids of all principals of a type with a membership in the tenant, or a link into it."""
@@ -147,6 +174,14 @@ class FactSource(Protocol):
         """Ids of all live resources of a kept type in the tenant; of a principal type, of those with a membership
         there."""
         ...
+
+
+def at_home(
+    links: Iterable[Link], members: Mapping[tuple[str, str, str], MemberFact], who: tuple[str, str]
+) -> tuple[Link, ...]:
+    """Put into links what their holder's membership at home is."""
+    homes = {link.home: members.get((link.home, *who)) for link in links}
+    return tuple(replace(link, membership=home.membership if (home := homes[link.home]) else None) for link in links)
 
 
 @dataclass(frozen=True)
@@ -163,6 +198,9 @@ class MemoryFacts:
     custom: Mapping[str, Mapping[str, CustomRole]]
     revision: str = ""
 
+    def revision_of(self, tenant: str) -> str:
+        return self.revision
+
     def tenant(self, tenant: str) -> TenantFact | None:
         return self.tenants.get(tenant)
 
@@ -172,11 +210,20 @@ class MemoryFacts:
     def member(self, tenant: str, kind: str, identity: str) -> MemberFact | None:
         return self.members.get((tenant, kind, identity))
 
-    def group(self, name: str) -> GroupFact | None:
-        return self.groups.get(name)
+    def group(self, tenant: str, name: str) -> GroupFact | None:
+        found = self.groups.get(name)
+        return found if found is not None and found.tenant in (None, tenant) else None
 
     def group_grants(self, tenant: str, name: str) -> tuple[Grant, ...]:
         return self.granted.get((tenant, name), ())
+
+    def placed(self, tenant: str, holder: str, place: str) -> tuple[Grant, ...]:
+        kind, _, identity = holder.partition(":")
+        if kind in ("group", ANYONE):
+            return tuple(grant for grant in self.group_grants(tenant, identity or ANYONE) if grant.place == place)
+        member = self.member(tenant, kind, identity)
+        grants = member.grants if member is not None else None
+        return tuple(grant for grant in grants or () if grant.place == place)
 
     def resource(self, tenant: str, kind: str, identity: str) -> ResourceFact | None:
         return self.resources.get((tenant, kind, identity))

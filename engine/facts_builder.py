@@ -31,6 +31,7 @@ from engine.facts import (
     ResourceFact,
     Status,
     TenantFact,
+    at_home,
 )
 from engine.model import SYSTEM, Attribute, Model
 from engine.patterns import is_well_formed, split
@@ -132,11 +133,13 @@ class _Builder:
         return self.result()
 
     def result(self) -> MemoryFacts:
+        members = {key: MemberFact(m.membership, tuple(m.groups), tuple(m.grants)) for key, m in self.members.items()}
         principals = {
-            key: PrincipalFact(*key, p.status, p.attributes, tuple(p.groups), tuple(p.links), tuple(p.system))
+            key: PrincipalFact(
+                *key, p.status, p.attributes, tuple(p.groups), at_home(p.links, members, key), tuple(p.system)
+            )
             for key, p in self.principals.items()
         }
-        members = {key: MemberFact(m.membership, tuple(m.groups), tuple(m.grants)) for key, m in self.members.items()}
         granted = {key: tuple(grants) for key, grants in self.granted.items()}
         return MemoryFacts(
             self.model,

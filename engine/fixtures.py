@@ -7,7 +7,7 @@ out.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, assert_never
 
 from engine import nodes
@@ -28,6 +28,7 @@ from engine.facts import (
     ResourceFact,
     Status,
     TenantFact,
+    at_home,
 )
 from engine.model import SYSTEM, Attribute, Model
 from engine.source import Span
@@ -100,10 +101,13 @@ class World:
     def facts(self, _: Model) -> MemoryFacts:
         members = {key: MemberFact(m.membership, tuple(m.groups), tuple(m.grants)) for key, m in self.members.items()}
         granted = {key: tuple(grants) for key, grants in self.granted.items()}
+        principals = {
+            key: replace(fact, links=at_home(fact.links, members, key)) for key, fact in self.principals.items()
+        }
         return MemoryFacts(
             self.model,
             self.tenants,
-            self.principals,
+            principals,
             members,
             self.groups,
             granted,

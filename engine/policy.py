@@ -15,7 +15,7 @@ from engine.authorizer import Questioner, judge
 from engine.decision import Decision
 from engine.diagnostics import Diagnostic
 from engine.errors import PolicyError
-from engine.facts import MemoryFacts
+from engine.facts import FactSource, MemoryFacts
 from engine.facts_builder import Document, build
 from engine.facts_file import digest_of, parse_document, read_file
 from engine.loading import compile_sources, read_sources
@@ -73,7 +73,7 @@ class Policy:
             raise PolicyError("bad_policy", diagnostics.concise(diagnostics.errors(found)), found)
         return cls(model, found)
 
-    def decide(self, request: Request | HttpRequest, facts: Facts) -> Decision:
+    def decide(self, request: Request | HttpRequest, facts: BoundFacts) -> Decision:
         """Decide one question.
 
         Raises:
@@ -112,14 +112,31 @@ class Policy:
             RequestError: it is malformed.
         """
         questioner = facts.questioner if facts.program is self.program else facts.bind(self)
-        return search(questioner, request, request.now if request.now is not None else self.clock())
+        return search(questioner, facts.source, request, request.now if request.now is not None else self.clock())
 
 
 _NOTHING_SENT: dict[str, Any] = {}
 
 
-class Facts:
-    """Facts to decide on, with what has been derived from them for one policy at a time."""
+class BoundFacts:
+    """Facts to decide on, wherever they are kept, with what has been derived from them for one policy at a time."""
+
+    program: Program
+    questioner: Questioner
+
+    def __init__(self, source: FactSource, policy: Policy) -> None:
+        self._source = source
+        self.bind(policy)
+
+    def bind(self, policy: Policy) -> Questioner:
+        """Read the facts as another policy's types say; what was derived for the one before is dropped."""
+        self.program = policy.program
+        self.questioner = Questioner(policy.program, self._source)
+        return self.questioner
+
+
+class Facts(BoundFacts):
+    """Facts in memory."""
 
     def __init__(
         self,
@@ -168,10 +185,8 @@ class Facts:
 
     def bind(self, policy: Policy) -> Questioner:
         """Read the facts as another policy's types say; what was derived for the one before is dropped."""
-        self.source = self.make(policy.model)
-        self.program = policy.program
-        self.questioner = Questioner(policy.program, self.source)
-        return self.questioner
+        self._source = self.source = self.make(policy.model)
+        return super().bind(policy)
 
     @property
     def revision(self) -> str:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from engine.authorizer import Questioner
 from engine.errors import RequestError
+from engine.facts import ListedFacts
 from engine.model import SYSTEM
 from engine.request import Request
 
 
-def search(questioner: Questioner, request: Request, now: int) -> list[str]:
+def search(questioner: Questioner, facts: ListedFacts, request: Request, now: int) -> list[str]:
     """Answer a search, complete and sorted.
 
     Returns:
@@ -22,9 +23,9 @@ def search(questioner: Questioner, request: Request, now: int) -> list[str]:
     if request.action is None:
         return _actions(questioner, request, now)
     if ":" not in request.resource:
-        return _resources(questioner, request, now)
+        return _resources(questioner, facts, request, now)
     if ":" not in request.subject and request.subject != "anonymous":
-        return _subjects(questioner, request, now)
+        return _subjects(questioner, facts, request, now)
     raise RequestError(
         "bad_request", "a search leaves something out: the action, or the id of the subject or of the resource"
     )
@@ -69,7 +70,7 @@ def _active_tenant(questioner: Questioner, request: Request) -> str | None:
     return tenant.id if tenant is not None and tenant.status == "active" else None
 
 
-def _subjects(questioner: Questioner, request: Request, now: int) -> list[str]:
+def _subjects(questioner: Questioner, facts: ListedFacts, request: Request, now: int) -> list[str]:
     kind = questioner.type_named(request.subject)
     if kind not in ("user", "service"):
         raise RequestError("unknown_type", f"`{kind}` is no subject")
@@ -84,7 +85,7 @@ def _subjects(questioner: Questioner, request: Request, now: int) -> list[str]:
         return []
     space = questioner.space(questioner.tenant(tenant))
     found = []
-    for identity in questioner.facts.candidates(tenant, kind):
+    for identity in facts.candidates(tenant, kind):
         standing = space.standing("user" if kind == "user" else "service", identity, now)
         if not standing.inside and not standing.linked:
             continue
@@ -99,7 +100,7 @@ def _subjects(questioner: Questioner, request: Request, now: int) -> list[str]:
     return sorted(found)
 
 
-def _resources(questioner: Questioner, request: Request, now: int) -> list[str]:
+def _resources(questioner: Questioner, facts: ListedFacts, request: Request, now: int) -> list[str]:
     kind = questioner.type_named(request.resource)
     info = questioner.model.types[kind]
     action = questioner.program.action_named(kind, request.action or "")
@@ -117,7 +118,7 @@ def _resources(questioner: Questioner, request: Request, now: int) -> list[str]:
     if tenant is None or info.external or action.new:
         return []
     named = request.resource_properties.get("tenant")
-    identities = [tenant] if info.kind == "tenant" else questioner.facts.instances(tenant, kind)
+    identities = [tenant] if info.kind == "tenant" else facts.instances(tenant, kind)
     asked = (
         (identity, _with(request, resource=f"{kind}:{identity}", resource_properties={"tenant": named}))
         for identity in identities

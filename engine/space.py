@@ -26,21 +26,32 @@ from engine.values import Value
 T = TypeVar("T")
 
 MAX_CHAIN = 32
-#: Most memos of each kind in one tenant; past it they are dropped and begun anew.
-MAX_MEMOS = 100_000
+
+
+class Tally:
+    """How many memos there are in all spaces that share it."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
 
 
 class Space:
     """One tenant under one program and one state of the facts. `tenant` None: no tenant is active (questions on the
-    system alone)."""
+    system alone). `revision` names that state, in words of whoever keeps the facts."""
 
-    def __init__(self, program: Program, facts: FactSource, tenant: TenantFact | None) -> None:
+    def __init__(
+        self, program: Program, facts: FactSource, tenant: TenantFact | None, tally: Tally | None = None
+    ) -> None:
         self.program = program
+        self.tally = tally or Tally()
         self.facts = facts
         self.fact = tenant
         self.model = program.model
         self.types = program.model.types
         self.tenant_id = tenant.id if tenant is not None else ""
+        self.revision = facts.revision_of(self.tenant_id)
         self.tenant_type = program.model.tenant
         self.tenant_place = f"{self.tenant_type}:{self.tenant_id}"
         attributes = tenant.attributes if tenant is not None else {}
@@ -94,13 +105,12 @@ class Space:
         if known is not None and known.since <= now < known.until:
             return known
         made = self.make_standing(kind, identity, now)
-        if (made.is_stored and not made.is_inactive) or identity is None:
+        if ((made.is_stored and not made.is_inactive) or identity is None) and not made.is_partial:
             self.remember(self.standings, key, made)
         return made
 
     def remember(self, memos: dict[str, T], key: str, value: T) -> None:
-        if len(memos) >= MAX_MEMOS:
-            memos.clear()
+        self.tally.count += 1
         memos[key] = value
 
     def make_standing(
@@ -150,7 +160,7 @@ class Space:
     def attributes_of_member(self, kind: str, identity: str) -> Mapping[str, Value] | None:
         """The attributes of a principal as a resource: he is one where he has a membership, in whatever state."""
         if kind == "group":
-            group = self.facts.group(identity)
+            group = self.facts.group(self.tenant_id, identity)
             home = self.tenant_id if self.model.has_tenant else None
             return group.attributes if group is not None and group.tenant == home else None
         fact = self.facts.principal(kind, identity)
@@ -218,8 +228,7 @@ class Space:
 
     def group(self, name: str) -> GroupFact | None:
         """A group of this tenant or of the platform."""
-        group = self.facts.group(name)
-        return group if group is not None and group.tenant in (None, self.tenant_id) else None
+        return self.facts.group(self.tenant_id, name)
 
     def live(self, ref: str | Anonymous | None, s: Standing, t: Target) -> str | Anonymous | None:
         """A reference, if it names something; else None."""
@@ -227,7 +236,9 @@ class Space:
 
     def whole(self, refs: frozenset[str] | None, s: Standing, t: Target) -> frozenset[str] | None:
         """A set of references, if all of them name something; else None."""
-        return refs if refs is not None and all(self.live(ref, s, t) is not None for ref in refs) else None
+        # A list and no generator: where facts are fetched when they are first missed, all are missed at once.
+        found = [self.live(ref, s, t) for ref in refs or ()]
+        return refs if None not in found else None
 
     def in_group(self, member: str | Anonymous | None, group: str | None, s: Standing, now: int) -> bool | None:
         """Say whether a principal, or a group, is in a group, however deep."""

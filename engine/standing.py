@@ -52,6 +52,7 @@ class Standing(_Read):
         held: roles by place, his own and those of his groups; `tenant_roles`: those on the tenant, which most are.
             `linked`: roles held over live links. `system`: roles
             on the system.
+        is_partial: `held` is looked up place by place, at one instant: good for one question.
         groups: names of all groups that he is in, outer ones too, as conditions ask; `counts_in`: as rules do.
     """
 
@@ -62,6 +63,7 @@ class Standing(_Read):
         "groups",
         "id",
         "is_inactive",
+        "is_partial",
         "is_stored",
         "kind",
         "ref",
@@ -78,6 +80,7 @@ class Standing(_Read):
         self.attributes: Mapping[str, Value] = {}
         self.is_stored = False
         self.is_inactive = False
+        self.is_partial = False
         self.inside = False
         self.anyone = False
         self.held: Mapping[str, RoleSet] = NO_ROLES
@@ -120,6 +123,36 @@ class Standing(_Read):
         for name in (*_Read.__slots__, *self.__slots__):
             setattr(other, name, getattr(self, name))
         return other
+
+
+class PlacesOnDemand(dict[str, RoleSet]):
+    """Roles by place of one who, or whose groups, hold too much to be listed: each place is asked for when it is looked
+    at. Good for one instant; the dict itself holds what was found so far."""
+
+    def __init__(self, maker: StandingMaker, listed: dict[str, set[str]], holders: Iterable[str]) -> None:
+        super().__init__()
+        self._maker = maker
+        self._listed = listed
+        self._holders = tuple(holders)
+        self._asked: set[str] = set()
+        for place in listed:
+            self.look_at(place)
+
+    def look_at(self, place: str) -> None:
+        if place in self._asked:
+            return
+        space = self._maker.space
+        found: dict[str, set[str]] = {place: set(self._listed.get(place, ()))}
+        for holder in self._holders:
+            self._maker.collect(space.facts.placed(space.tenant_id, holder, place), found)
+        self._asked.add(place)
+        if found[place]:
+            self[place] = space.role_set(found[place])
+
+    def __contains__(self, place: object) -> bool:
+        if isinstance(place, str):
+            self.look_at(place)
+        return super().__contains__(place)
 
 
 def _is_there(roles: RoleSet, role: str, places: tuple[str, ...]) -> bool:
@@ -199,20 +232,29 @@ class StandingMaker:
         membership = member.membership if member is not None else None
         is_guest = membership is not None and membership.status == "guest"
         held: dict[str, set[str]] = {}
+        many: list[str] = []
         if is_member:
             s.inside, s.anyone, s.counts_in = True, not is_guest, s.groups
-            self.collect(member.grants if member is not None else (), held)
-            for group in s.groups:
-                self.collect(space.facts.group_grants(space.tenant_id, group), held)
-            if not is_guest:
-                self.collect(space.facts.group_grants(space.tenant_id, ANYONE), held)
+            holders = {f"{s.kind}:{s.id}": member.grants if member is not None else ()}
+            names = [*s.groups] if is_guest else [*s.groups, ANYONE]
+            holders |= {
+                name if name == ANYONE else f"group:{name}": space.facts.group_grants(space.tenant_id, name)
+                for name in names
+            }
+            many = [holder for holder, grants in holders.items() if grants is None]
+            for grants in holders.values():
+                self.collect(grants or (), held)
         elif claims and membership is None and not is_foreign:
             s.inside = s.anyone = True
         if claims and s.inside:
             held.setdefault(space.tenant_place, set()).update(claims)
-        if held:
+        if many:
+            s.is_partial = True
+            s.held = PlacesOnDemand(self, held, many)
+        elif held:
             s.held = space.role_sets(held)
-            s.tenant_roles = s.held.get(space.tenant_place)
+        if space.tenant_place in s.held:
+            s.tenant_roles = s.held[space.tenant_place]
 
     def collect(self, grants: Iterable[Grant], held: dict[str, set[str]]) -> None:
         for grant in grants:
@@ -232,13 +274,12 @@ class StandingMaker:
         self.standing.linked = self.space.role_sets(held)
 
     def is_live(self, link: Link) -> bool:
-        space, s = self.space, self.standing
+        space = self.space
         role = space.model.roles.get(link.role)
         if role is None or not role.crossing or role.type != link.place.partition(":")[0]:
             return False
         home = space.facts.tenant(link.home)
-        member = space.facts.member(link.home, s.kind, s.id or "")
-        membership = member.membership if member is not None else None
+        membership = link.membership
         return (
             self.counts(link.starts, link.expires)
             and link.home != space.tenant_id  # a link is held from another tenant

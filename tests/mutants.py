@@ -47,7 +47,7 @@ MISTAKES = (
     Mistake("a custom role above its line", "patterns.py", "if action.code in ceiling", "if action.code in ceiling or True"),
     Mistake("sent beats stored", "authorizer.py", '"subject.properties", only_sent=standing.is_stored)', '"subject.properties", only_sent=False)'),
     Mistake("existence shows through the wall", "authorizer.py", 'hidden = target.problem == "boundary" or standing.is_outside(target)', 'hidden = target.problem == "boundary"'),
-    Mistake("a group of another tenant", "space.py", "group.tenant in (None, self.tenant_id)", "group.tenant is not Ellipsis"),
+    Mistake("a group of another tenant", "facts.py", "found.tenant in (None, tenant)", "found.tenant is not Ellipsis"),
     Mistake("a claim beats a suspended membership", "standing.py", "elif claims and membership is None and", "elif claims and"),
     Mistake("a role taken over from an inner type counts everywhere", "standing.py", "return any(inner <= types for inner in within)", "return True"),
     Mistake("the last by name instead of the first", "reasons.py", "for rule, test in plan.rules[effect]:", "for rule, test in reversed(plan.rules[effect]):"),

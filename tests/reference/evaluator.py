@@ -131,7 +131,7 @@ class _Case(Conditions):
         )
 
     def is_in_platform_group(self, name: str) -> bool:
-        group = self.facts.group(name)
+        group = self.facts.groups.get(name)
         return (
             group is not None and group.tenant is None and self.asker is not None and name in self.groups_of(self.asker)
         )

@@ -177,7 +177,7 @@ class Question:
         if info.kind == "tenant":
             return identity == self.tenant
         if kind == "group":
-            group = self.facts.group(identity)
+            group = self.facts.groups.get(identity)
             return group is not None and group.tenant == (self.tenant if self.model.has_tenant else None)
         if info.kind == "principal":
             principal = self.facts.principal(kind, identity)
@@ -246,7 +246,7 @@ class Question:
             tenant = self.facts.tenant(identity)
             return tenant.attributes if tenant and identity == self.tenant else None
         if kind == "group":
-            group = self.facts.group(identity)
+            group = self.facts.groups.get(identity)
             return group.attributes if group and group.tenant in (None, self.tenant) else None
         if info.kind == "principal":
             principal = self.facts.principal(kind, identity)

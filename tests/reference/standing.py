@@ -66,7 +66,7 @@ class Standing(Question):
             return []
         held = []
         if self.is_member():
-            grants = list(self.member.grants) if self.member else []
+            grants = list(self.member.grants or ()) if self.member else []
             for group in sorted(self.groups_of(self.asker)):
                 grants.extend(self.facts.group_grants(self.tenant, group))
             if self.is_full_member():
@@ -122,9 +122,9 @@ class Standing(Question):
         kind, identity = kind_of(reference), id_of(reference)
         direct: list[str] = []
         if kind == "group":
-            group = self.facts.group(identity)
+            group = self.facts.groups.get(identity)
             # Groups nest where they belong: those of a tenant in each other, those of the platform in each other.
-            outer = [(name, self.facts.group(name)) for name in (group.outer if group else ())]
+            outer = [(name, self.facts.groups.get(name)) for name in (group.outer if group else ())]
             direct += [name for name, other in outer if other and group and other.tenant == group.tenant]
         else:
             member = self.facts.member(self.tenant, kind, identity)
