@@ -85,8 +85,8 @@ class Decision:
     @property
     def revision(self) -> str:
         """The state of the facts that it was made on; empty where none were looked at."""
-        question = self.question
-        return question.standing.space.revision if question is not None else ""
+        parts = self._parts or getattr(self, "_early", None)
+        return parts[1].space.revision if parts is not None else ""
 
     @property
     def reasons(self) -> Reasons:

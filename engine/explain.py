@@ -29,7 +29,7 @@ from engine.model import (
     Sent,
     SetOf,
 )
-from engine.policy import Facts, Policy
+from engine.policy import BoundFacts, Policy
 from engine.reasons import WeighedCan, WeighedRule, verdict_of, weigh
 from engine.request import HttpRequest, Request
 from engine.routes import path_segments
@@ -43,7 +43,7 @@ Needs = frozenset[str]
 MAX_SETS = 12
 
 
-def explain(policy: Policy, request: Request | HttpRequest, facts: Facts) -> Json:
+def explain(policy: Policy, request: Request | HttpRequest, facts: BoundFacts) -> Json:
     """Decide, and say why: boundary, each deny, each role on each place, each rule, with the values read.
 
     Returns:
@@ -65,7 +65,7 @@ def explain(policy: Policy, request: Request | HttpRequest, facts: Facts) -> Jso
         "obligations": [obligation.as_json() for obligation in reasons.obligations],
         "failed": list(decision.failed),
         "policy": policy.digest,
-        "revision": facts.revision,
+        "revision": decision.revision,
     }
     if isinstance(request, HttpRequest):
         found["route"] = _route(policy, request)

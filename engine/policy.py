@@ -134,6 +134,11 @@ class BoundFacts:
         self.questioner = Questioner(policy.program, self._source)
         return self.questioner
 
+    @property
+    def revision(self) -> str:
+        """Name their state, as far as all tenants share it."""
+        return self._source.revision_of("")
+
 
 class Facts(BoundFacts):
     """Facts in memory."""
@@ -187,7 +192,3 @@ class Facts(BoundFacts):
         """Read the facts as another policy's types say; what was derived for the one before is dropped."""
         self._source = self.source = self.make(policy.model)
         return super().bind(policy)
-
-    @property
-    def revision(self) -> str:
-        return self.source.revision

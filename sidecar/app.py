@@ -8,27 +8,35 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import uvloop
 from aiohttp import web
 
 from engine import BylawError
+from engine.authorizer import Questioner
 from sidecar import addresses
 from sidecar.callers import ALL_SCOPES, PLAIN_SCOPES, LoopbackCallers
+from sidecar.decider import Decider, FileDecider, StoreDecider
 from sidecar.decision_id import DecisionIds
-from sidecar.greeting import greet
+from sidecar.greeting import example_answer, greet
 from sidecar.handlers import health
 from sidecar.handlers.check import check
 from sidecar.handlers.explain import explain
-from sidecar.keys import IDS, POLICIES, SETTINGS, TRAFFIC
+from sidecar.keys import DECIDER, IDS, KEEPER, POLICIES, SETTINGS, TRAFFIC
 from sidecar.logs import server_log, set_up
 from sidecar.middleware import make_guard, nothing_there
-from sidecar.policies import Policies, describe
+from sidecar.policies import Policies, accept_any, describe
 from sidecar.settings import Settings
 from sidecar.traffic import Traffic
+from store.errors import StoreError
+
+if TYPE_CHECKING:
+    from sidecar.keeper import Keeper
 
 #: A connection that says nothing is kept for so long; also one that never ends its headers.
 KEEPALIVE_S = 75.0
@@ -40,11 +48,20 @@ GRACE_S = 0.25
 CLOSE_S = 0.5
 
 
-def create_app(settings: Settings, policies: Policies, callers: LoopbackCallers, traffic: Traffic) -> web.Application:
+def create_app(
+    settings: Settings,
+    policies: Policies,
+    callers: LoopbackCallers,
+    traffic: Traffic,
+    decider: Decider,
+    keeper: Keeper | None,
+) -> web.Application:
     """Wire the application."""
     app = web.Application()
     app[SETTINGS] = settings
     app[POLICIES] = policies
+    app[DECIDER] = decider
+    app[KEEPER] = keeper
     app[TRAFFIC] = traffic
     app[IDS] = DecisionIds()
     guard = make_guard(callers, traffic)
@@ -59,14 +76,43 @@ def create_app(settings: Settings, policies: Policies, callers: LoopbackCallers,
 class Service:
     """One running server. `start`, then `stop`; each once."""
 
-    def __init__(self, settings: Settings, *, report: Callable[[str], None]) -> None:
+    def __init__(
+        self, settings: Settings, *, report: Callable[[str], None], sockets: list[socket.socket] | None = None
+    ) -> None:
         self.settings = settings
+        self.sockets = sockets
         self.traffic = Traffic()
         self.wake = asyncio.Event()
-        self.policies = Policies(settings.policies, settings.facts, report=report, settle_s=settings.watch_s)
+        self.keeper = self._make_keeper()
+        self.policies = Policies(
+            settings.policies,
+            settings.facts,
+            report=report,
+            bind=self.keeper.bind if self.keeper else None,
+            accept=self.keeper.accept if self.keeper else accept_any,
+            settle_s=settings.watch_s,
+        )
+        self.decider = self._make_decider()
         self.address = settings.http
         self._runner: web.AppRunner | None = None
         self._watching: asyncio.Task[None] | None = None
+
+    def _make_keeper(self) -> Keeper | None:
+        if self.settings.facts is not None:
+            return None
+
+        from sidecar.keeper import Keeper  # it brings the database along
+
+        def questioner() -> Questioner | None:
+            return self.policies.loaded.facts.questioner if self.policies.is_loaded else None
+
+        return Keeper(self.settings.database_url, max_staleness_s=self.settings.max_staleness_s, questioner=questioner)
+
+    def _make_decider(self) -> Decider:
+        keeper = self.keeper
+        if keeper is None:
+            return FileDecider(lambda: self.policies.loaded)
+        return StoreDecider(lambda: self.policies.loaded, keeper.cache, keeper.freshness, keeper.loader, keeper.reader)
 
     async def start(self) -> None:
         """Load, then listen.
@@ -75,17 +121,21 @@ class Service:
             OSError: the address cannot be had.
             BylawError: the policy or the facts are broken.
         """
-        sockets = addresses.bind(self.settings.http)
+        sockets = self.sockets or addresses.bind(self.settings.http)
         try:
+            if self.keeper is not None:
+                await self.keeper.start()
             await self.policies.start()
         except BaseException:
             for each in sockets:
                 each.close()
+            if self.keeper is not None:
+                await self.keeper.stop()
             raise
         self.address = addresses.shown(sockets)
         hosts = addresses.own_names(sockets) | ({self.settings.public_host} if self.settings.public_host else set())
         callers = LoopbackCallers(hosts, ALL_SCOPES if self.settings.dev else PLAIN_SCOPES)
-        app = create_app(self.settings, self.policies, callers, self.traffic)
+        app = create_app(self.settings, self.policies, callers, self.traffic, self.decider, self.keeper)
         self._runner = _runner(app)
         await self._runner.setup()
         for each in sockets:
@@ -106,6 +156,8 @@ class Service:
             await asyncio.sleep(GRACE_S)
             await self.traffic.drained(self.settings.drain_s)
             await self._runner.cleanup()
+        if self.keeper is not None:
+            await self.keeper.stop()
         if self.address.path is not None:
             addresses.remove(self.address.path)
 
@@ -137,19 +189,23 @@ async def _serve(settings: Settings) -> int:
     loop.add_signal_handler(signal.SIGHUP, service.wake.set)
     try:
         await service.start()
+    except StoreError as error:
+        return _fail(error.message)
     except BylawError as error:
         return _fail(f"nothing to decide by in {settings.policies}:\n{describe(error)}")
     except OSError as error:
         return _fail(f"cannot listen on {settings.http}: {error.strerror or error}")
-    _greet(service, settings)
+    await _greet(service, settings)
     await stopping.wait()
     await service.stop()
     return 0
 
 
-def _greet(service: Service, settings: Settings) -> None:
+async def _greet(service: Service, settings: Settings) -> None:
     is_person = settings.dev or sys.stdout.isatty()  # trying it out, the text is wanted in a file too
-    print(greet(service.address, service.policies.loaded, is_person=is_person, as_json=settings.json), flush=True)
+    loaded = service.policies.loaded
+    answer = await example_answer(service.decider) if is_person and not settings.json else None
+    print(greet(service.address, loaded, answer, is_person=is_person, as_json=settings.json), flush=True)
 
 
 def _report(text: str) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import shlex
 
-from engine import RequestError
+from engine import Request, RequestError
 from sidecar.addresses import Address
+from sidecar.decider import Decider
+from sidecar.freshness import StaleError
 from sidecar.readings import Loaded
 from sidecar.wire import Reader
 
@@ -22,13 +24,17 @@ _BLANK = {"tenant": "TENANT", "subject": "user:ID", "action": "ACTION", "resourc
 _NOT_THERE = ("unknown_resource", "tenant_inactive")
 
 
-def greet(address: Address, loaded: Loaded, *, is_person: bool, as_json: bool) -> str:
-    """Write the start-up text: for a machine one line, for a person also a request to copy and its answer."""
+def greet(address: Address, loaded: Loaded, answer: str | None, *, is_person: bool, as_json: bool) -> str:
+    """Write the start-up text: for a machine one line, for a person also a request to copy and its answer.
+
+    Args:
+        answer: to the example, as `example_answer` gives it.
+    """
     if as_json:
         said = {"listening": str(address), "policy": loaded.policy.digest, "revision": loaded.facts.revision}
         return json.dumps(said)
     line = f"bylaw listens on {url_of(address)} (policy {loaded.policy.digest[:19]}…)"
-    return "\n".join([line, *_try(address, loaded)]) if is_person else line
+    return "\n".join([line, *_try(address, answer)]) if is_person else line
 
 
 def url_of(address: Address) -> str:
@@ -36,8 +42,7 @@ def url_of(address: Address) -> str:
     return str(address) if address.path is not None else f"http://{address}"
 
 
-def _try(address: Address, loaded: Loaded) -> list[str]:
-    answer = _answer(loaded)
+def _try(address: Address, answer: str | None) -> list[str]:
     question = json.dumps(_EXAMPLE if answer else _BLANK)
     where = ["--unix-socket", address.path, "http://localhost/check"] if address.path else [f"{url_of(address)}/check"]
     command = shlex.join(["curl", "-s", *where, "-H", "Content-Type: application/json", "-d", question])
@@ -45,13 +50,18 @@ def _try(address: Address, loaded: Loaded) -> list[str]:
     return ["", "Try:", f"  {command}", "It answers:", f"  {shape}", ""]
 
 
-def _answer(loaded: Loaded) -> str | None:
+async def example_answer(decider: Decider) -> str | None:
     """Answer the example, if the policy is one that it makes sense under."""
+    question = Reader().request(_EXAMPLE)
     try:
-        decision = loaded.policy.decide(Reader().request(_EXAMPLE), loaded.facts)
-    except RequestError:
+        return await decider.answer(lambda loaded: _answer(question, loaded), (question,), None) or None
+    except (RequestError, StaleError):
         return None
+
+
+def _answer(question: Request, loaded: Loaded) -> str:
+    decision = loaded.policy.decide(question, loaded.facts)
     if decision.code in _NOT_THERE:
-        return None
+        return ""
     said = {"code": decision.code, "by": decision.by, "at": decision.at, "because": decision.because}
     return json.dumps({"decision": decision.allowed, "context": said}).removesuffix("}}") + ", …}}"

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from aiohttp import web
 
+from sidecar.decider import Decider
 from sidecar.decision_id import DecisionIds
 from sidecar.policies import Policies
 from sidecar.settings import Settings
 from sidecar.traffic import Traffic
 
 SETTINGS = web.AppKey("SETTINGS", Settings)
+if TYPE_CHECKING:
+    from sidecar.keeper import Keeper  # it brings the database along, which not every process has
+
+DECIDER: web.AppKey[Decider] = web.AppKey("DECIDER")
+#: What follows the store; None where facts come from a file.
+KEEPER: web.AppKey[Keeper | None] = web.AppKey("KEEPER")
 POLICIES = web.AppKey("POLICIES", Policies)
 TRAFFIC = web.AppKey("TRAFFIC", Traffic)
 IDS = web.AppKey("IDS", DecisionIds)

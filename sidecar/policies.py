@@ -10,15 +10,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from engine import BylawError, diagnostics
-from sidecar.readings import ChangedError, Disk, Loaded, Reading, load
+from engine.policy import Policy
+from sidecar.readings import Bind, ChangedError, Disk, Loaded, Reading, load
 
 SETTLE_S = 0.5
 
 _log = logging.getLogger("bylaw.policies")
+
+
+#: Refuses, by a `BylawError`, a policy that must not decide on the facts that there are.
+Accept = Callable[[Policy], Awaitable[None]]
+
+
+async def accept_any(_: Policy) -> None:
+    """Let every policy decide."""
 
 
 class Policies:
@@ -34,11 +43,15 @@ class Policies:
         facts: Path | None,
         *,
         report: Callable[[str], None],
+        bind: Bind | None = None,
+        accept: Accept = accept_any,
         clock: Callable[[], float] = time.monotonic,
         settle_s: float = SETTLE_S,
     ) -> None:
         self.problem: BylawError | None = None
         self._disk = Disk(policies, facts, clock=clock)
+        self._bind = bind
+        self._accept = accept
         self._report = report
         self._clock = clock
         self._settle_s = settle_s
@@ -46,6 +59,10 @@ class Policies:
         self._candidate: Reading | None = None
         self._since = 0.0
         self._refused: str | None = None
+
+    @property
+    def is_loaded(self) -> bool:
+        return self._loaded is not None
 
     @property
     def loaded(self) -> Loaded:
@@ -106,7 +123,8 @@ class Policies:
     async def _take(self, reading: Reading) -> None:
         """Load a reading and let it decide from now on, or say why not."""
         try:
-            loaded = await asyncio.to_thread(load, reading, self._disk.facts, self._loaded)
+            loaded = await asyncio.to_thread(load, reading, self._disk.facts, self._loaded, self._bind)
+            await self._accept(loaded.policy)
         except ChangedError:
             self._candidate = None
         except BylawError as error:

@@ -15,8 +15,8 @@ from pathlib import Path
 from engine import BylawError, Facts, FactsError, Policy
 from engine.checker import digest_of
 from engine.loading import read_sources
+from engine.policy import BoundFacts
 from engine.source import Source
-from sidecar.wire import render_standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +35,15 @@ class Loaded:
 
     Attributes:
         reading: digest of the reading that it was made of.
-        standing: the members of an answer that all answers from it share, as JSON.
     """
 
     policy: Policy
-    facts: Facts
+    facts: BoundFacts
     reading: str
-    standing: str
+
+
+#: Says what a policy decides on, where that is no file.
+Bind = Callable[[Policy], BoundFacts]
 
 
 class ChangedError(Exception):
@@ -58,8 +60,11 @@ def read(policies: Path, facts: Path | None) -> Reading:
     return Reading(f"{digest_of(sources)} {facts_digest}", sources, facts_digest)
 
 
-def load(reading: Reading, facts: Path | None, current: Loaded | None) -> Loaded:
+def load(reading: Reading, facts: Path | None, current: Loaded | None, bind: Bind | None = None) -> Loaded:
     """Compile what was read, and load the facts for it; a policy that did not change is not compiled again.
+
+    Args:
+        bind: says what it decides on; None: a facts file, or nothing.
 
     Raises:
         BylawError: it is broken.
@@ -71,11 +76,13 @@ def load(reading: Reading, facts: Path | None, current: Loaded | None) -> Loaded
         policy = current.policy
     else:
         policy = Policy.of(reading.sources)
+    if bind is not None:
+        return Loaded(policy, bind(policy), reading.digest)
     loaded = Facts({}, policy) if facts is None else Facts.load(facts, policy)
     # The facts were read a second time just now; a third reading tells whether all three were the same.
     if _digest_of_file(facts) != reading.facts_digest:
         raise ChangedError
-    return Loaded(policy, loaded, reading.digest, render_standing(policy.digest, loaded.revision))
+    return Loaded(policy, loaded, reading.digest)
 
 
 def _digest_of_file(path: Path | None) -> str:

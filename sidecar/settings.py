@@ -12,20 +12,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from engine import BylawError
-from engine.spelling import nearest
+from engine.values import SECOND, parse_duration
 from sidecar.addresses import Address, parse_address
+from store.environment import DEFAULT_DATABASE_URL, unknown_variable
 
 DEFAULT_HTTP = Address("127.0.0.1", 8180)
-
-#: All variables that some part of the product reads.
-VARIABLES = frozenset(
-    f"BYLAW_{name}"
-    for name in (
-        "POLICIES", "DATABASE_URL", "MIGRATE_URL", "REDIS_URL", "POLICY_KEY", "CACHE_KEY", "HTTP", "GRPC", "ADMIN",
-        "ENVOY_HTTP", "JWKS", "ISSUER", "AUDIENCE", "TENANT_CLAIM", "ROLES_CLAIM", "SERVICE_CLAIM", "PUBLIC_URL",
-        "MAX_STALENESS", "CALLERS", "TRUSTED_HOPS",
-    )
-)  # fmt: skip
+MAX_WORKERS = 64
 
 
 class SettingsError(BylawError):
@@ -41,7 +33,10 @@ class Settings:
 
     Args:
         policies: directory of `*.bylaw`, or one such file.
-        facts: the facts file; None: no facts at all.
+        facts: the facts file; None: facts come from the store.
+        database_url: where the store is.
+        max_staleness_s: how old facts may be where the store cannot be reached.
+        workers: processes on one port.
         http: where to listen.
         callers: who may call; `loopback` is all there is.
         dev: trying it out: callers have all scopes.
@@ -54,6 +49,9 @@ class Settings:
 
     policies: Path = Path("policies")
     facts: Path | None = None
+    database_url: str = DEFAULT_DATABASE_URL
+    max_staleness_s: float = 5.0
+    workers: int = 1
     http: Address = field(default=DEFAULT_HTTP)
     callers: str = "loopback"
     dev: bool = False
@@ -66,6 +64,10 @@ class Settings:
     def __post_init__(self) -> None:
         if self.callers != "loopback":
             raise SettingsError(f"callers `{self.callers}`: only `loopback` is known")
+        if not 1 <= self.max_staleness_s <= 60:
+            raise SettingsError("max staleness: 1s to 60s")
+        if not 1 <= self.workers <= MAX_WORKERS:
+            raise SettingsError(f"workers: 1 to {MAX_WORKERS}")
         if not self.http.is_loopback:
             raise SettingsError(
                 f"{self.http} is not a loopback address: with callers `loopback` anybody who reaches it could ask; "
@@ -92,7 +94,8 @@ class Settings:
 
         Args:
             environ: all variables of the environment.
-            flags: `policies`, `facts`, `http`, `callers`, `public_url` as written on the command line.
+            flags: `policies`, `facts`, `http`, `callers`, `public_url`, `database_url`, `max_staleness`, `workers` as
+                written on the command line.
             dev, json: see the class.
 
         Raises:
@@ -100,19 +103,35 @@ class Settings:
         """
         _check_names(environ)
         given = {name: value for name, value in (flags or {}).items() if value is not None}
-        for name in ("policies", "http", "callers", "public_url"):
+        for name in ("policies", "http", "callers", "public_url", "database_url", "max_staleness"):
             value = environ.get(f"BYLAW_{name.upper()}")
             if value and name not in given:
                 given[name] = value
         return cls(
             policies=Path(given.get("policies", "policies")),
             facts=Path(given["facts"]) if "facts" in given else None,
+            database_url=given.get("database_url", DEFAULT_DATABASE_URL),
+            max_staleness_s=_duration(given["max_staleness"]) if "max_staleness" in given else 5.0,
+            workers=_count(given["workers"]) if "workers" in given else 1,
             http=_address(given["http"]) if "http" in given else DEFAULT_HTTP,
             callers=given.get("callers", "loopback"),
             public_url=given.get("public_url"),
             dev=dev,
             json=json,
         )
+
+
+def _duration(text: str) -> float:
+    found = parse_duration(text)
+    if found is None:
+        raise SettingsError(f"`{text}` is no duration: write 5s, 1m")
+    return found / SECOND
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise SettingsError(f"workers: `{text}` is no number")
+    return int(text)
 
 
 def _address(text: str) -> Address:
@@ -123,9 +142,8 @@ def _address(text: str) -> Address:
 
 
 def _check_names(environ: Mapping[str, str]) -> None:
-    for name in sorted(environ):
-        if name.startswith("BYLAW_") and name not in VARIABLES:
-            fix = nearest(name, sorted(VARIABLES))
-            raise SettingsError(f"unknown variable {name}" + (f"; did you mean {fix}?" if fix else ""))
+    fault = unknown_variable(environ)
+    if fault is not None:
+        raise SettingsError(fault)
     if environ.get("BYLAW_POLICY_KEY"):
         raise SettingsError("BYLAW_POLICY_KEY is set, but signatures of policies cannot be verified yet")

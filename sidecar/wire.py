@@ -221,19 +221,19 @@ def _unfit(given: Json, what: str, *expected: str) -> PublicError:
 # --- answers ----------------------------------------------------------------------------------------------------------
 
 
-def render_standing(policy: str, revision: str) -> str:
-    """Write the members of an answer that all answers from one policy over one state of the facts have."""
-    return f'"revision": {_quote(revision)}, "policy": {_quote(policy)}'
+def render_decision(decision: Decision, policy: str, identity: str) -> str:
+    """Write an answer. By hand: the parts are few, and `json.dumps` of the whole costs three times as much.
 
-
-def render_decision(decision: Decision, standing: str, identity: str) -> str:
-    """Write an answer. By hand: the parts are few, and `json.dumps` of the whole costs three times as much."""
+    Args:
+        policy: the policy's digest. identity: of the decision.
+    """
     reasons = decision.reasons
     obligations = json.dumps([each.as_json() for each in reasons.obligations]) if reasons.obligations else "[]"
     return (
         f'{{"decision": {"true" if decision.allowed else "false"}, "context": {{"code": "{decision.code}", '
         f'"by": {_text(reasons.by)}, "at": {_text(reasons.at)}, "because": {_text(reasons.because)}, '
-        f'"obligations": {obligations}, {standing}, "id": "{identity}"}}}}'
+        f'"obligations": {obligations}, "revision": {_quote(decision.revision)}, "policy": "{policy}", '
+        f'"id": "{identity}"}}}}'
     )
 
 

@@ -44,7 +44,7 @@ class _Postgres(Dialect):
         if len(columns) == 1:
             return f"SELECT e AS {columns[0]} FROM json_array_elements_text(CAST(:{parameter} AS json)) AS e"
         picked = ", ".join(f"e->>{index} AS {name}" for index, name in enumerate(columns))
-        return f"SELECT {picked} FROM json_array_elements(CAST(:{parameter} AS json)) AS e"  # noqa: S608  # names of ours
+        return f"SELECT {picked} FROM json_array_elements(CAST(:{parameter} AS json)) AS e"
 
 
 class _Sqlite(Dialect):
@@ -52,7 +52,7 @@ class _Sqlite(Dialect):
         if len(columns) == 1:
             return f"SELECT value AS {columns[0]} FROM json_each(:{parameter})"
         picked = ", ".join(f"json_extract(value, '$[{index}]') AS {name}" for index, name in enumerate(columns))
-        return f"SELECT {picked} FROM json_each(:{parameter})"  # noqa: S608  # names of ours
+        return f"SELECT {picked} FROM json_each(:{parameter})"
 
 
 _POSTGRES = _Postgres(
@@ -86,7 +86,7 @@ async def read_line(connection: AsyncConnection) -> Line:
     """Read which history this is."""
     dialect = dialect_of(connection)
     found = await connection.execute(
-        text(f"SELECT uuid, {dialect.line} AS said FROM store ORDER BY seq DESC LIMIT 1")  # noqa: S608  # ours
+        text(f"SELECT uuid, {dialect.line} AS said FROM store ORDER BY seq DESC LIMIT 1")
     )
     row = found.one()
     return line_of(row.uuid, row.said)
@@ -104,32 +104,36 @@ async def notify(connection: AsyncConnection, streams: list[str]) -> None:
 
 
 def poll_statement(dialect: Dialect) -> TextClause:
-    """Read how far streams are, and what changed since.
+    """Read how far streams are, where that is not what is known, and what changed since. `g` and `p` are always told.
 
     Parameters:
-        known: JSON list of [stream, n]; n below 0: the last `history` changes are wanted.
+        known: JSON list of [stream, n, head], of which 8 characters tell one history from another; n below 0: the last
+            `history` changes are wanted.
         me: id of the process, for receipts that it has not given.
     """
     return text(f"""
-        WITH asked AS ({dialect.table("known", "stream", "n")})
+        WITH asked AS ({dialect.table("known", "stream", "n", "head")})
         SELECT 'store' AS kind, s.uuid AS a, CAST(s.seq AS text) AS b, {dialect.line} AS c, {dialect.replica} AS d,
                NULL AS e
         FROM store s
         UNION ALL
         SELECT 'at', r.stream, CAST(r.n AS text), r.head, NULL, NULL
         FROM asked a JOIN revisions r ON r.stream = a.stream
+        WHERE r.n <> CAST(a.n AS bigint) OR substr(r.head, 1, 8) <> a.head OR a.stream IN ('g', 'p')
         UNION ALL
         SELECT 'change', c.stream, CAST(c.n AS text), c.before, c.head, c.keys
         FROM asked a JOIN revisions r ON r.stream = a.stream
         JOIN changes c ON c.stream = a.stream
          AND c.n > CASE WHEN CAST(a.n AS bigint) < 0 THEN r.n - CAST(:history AS bigint) ELSE CAST(a.n AS bigint) END
         UNION ALL
+        SELECT 'me', s.id, NULL, NULL, NULL, NULL FROM sidecars s WHERE s.id = CAST(:me AS text)
+        UNION ALL
         SELECT 'settle', s.id, s.streams, NULL, NULL, NULL
         FROM settle s
         WHERE NOT EXISTS (
             SELECT 1 FROM settle_acks k WHERE k.settle_id = s.id AND k.sidecar_id = CAST(:me AS text)
         )
-    """)  # noqa: S608  # only names of ours are put in
+    """)
 
 
 # --- loading ------------------------------------------------------------------------------------------
@@ -144,6 +148,7 @@ def load_statement(dialect: Dialect) -> TextClause:
         tenant: whose facts; "" none.
         principals, resources: JSON lists of [type, id]. groups: names; `anyone` is one. tenants: ids.
         placed: JSON list of [type, id, place type, place id]: what one who holds too much holds there.
+        profile: `yes` if the tenant's attributes and own roles are wanted.
         bound: more grants than these are not read, but counted as many.
     """
     own = "CAST(:tenant AS text)"
@@ -205,10 +210,11 @@ def load_statement(dialect: Dialect) -> TextClause:
         WHERE x.id IN (SELECT id FROM asked_tenants)
            OR x.id IN (SELECT l.home_id FROM asked_principals w JOIN links l ON l.type = w.type AND l.id = w.id)
         UNION ALL
-        {row("profile", "x.attributes")} FROM tenant_profiles x WHERE x.tenant_id = {own}
+        {row("profile", "x.attributes")} FROM tenant_profiles x
+        WHERE x.tenant_id = {own} AND CAST(:profile AS text) = 'yes'
         UNION ALL
         {row("custom", "x.name", "x.place_type", "x.can")} FROM custom_roles x
-        WHERE x.tenant_id = {own} AND NOT x.deleted
+        WHERE x.tenant_id = {own} AND NOT x.deleted AND CAST(:profile AS text) = 'yes'
         UNION ALL
         {row("principal", "x.type", "x.id", "x.status", "x.attributes")}
         FROM asked_principals w JOIN principals x ON x.type = w.type AND x.id = w.id
@@ -222,8 +228,23 @@ def load_statement(dialect: Dialect) -> TextClause:
         {row("system", "x.type", "x.id", "x.role", "x.starts", "x.expires")}
         FROM asked_principals w JOIN system_assignments x ON x.type = w.type AND x.id = w.id
         UNION ALL
-        {row("link", "x.type", "x.id", "x.home_id", "x.tenant_id", "x.place_type", "x.place_id", "x.role", "x.starts",
-             "x.expires", "x.home_status", "x.home_starts", "x.home_expires")}
+        {
+        row(
+            "link",
+            "x.type",
+            "x.id",
+            "x.home_id",
+            "x.tenant_id",
+            "x.place_type",
+            "x.place_id",
+            "x.role",
+            "x.starts",
+            "x.expires",
+            "x.home_status",
+            "x.home_starts",
+            "x.home_expires",
+        )
+    }
         FROM asked_principals w JOIN links x ON x.type = w.type AND x.id = w.id
         UNION ALL
         {row("in platform", "x.type", "x.id", "x.group_id", "x.starts", "x.expires")}
@@ -251,19 +272,30 @@ def load_statement(dialect: Dialect) -> TextClause:
         UNION ALL
         {row("many", "m.kind", "m.id")} FROM many m
         UNION ALL
-        {row("grant", "x.subject_type", "x.subject_id", "x.role", "x.place_type", "x.place_id", "x.starts",
-             "x.expires")}
+        {
+        row("grant", "x.subject_type", "x.subject_id", "x.role", "x.place_type", "x.place_id", "x.starts", "x.expires")
+    }
         FROM holders h JOIN assignments x
           ON x.tenant_id = {own} AND x.subject_type = h.kind AND x.subject_id = h.id
         WHERE NOT EXISTS (SELECT 1 FROM many m WHERE m.kind = h.kind AND m.id = h.id)
         UNION ALL
-        {row("placed", "x.subject_type", "x.subject_id", "x.role", "x.place_type", "x.place_id", "x.starts",
-             "x.expires")}
+        {
+        row("placed", "x.subject_type", "x.subject_id", "x.role", "x.place_type", "x.place_id", "x.starts", "x.expires")
+    }
         FROM asked_placed w JOIN assignments x
           ON x.tenant_id = {own} AND x.subject_type = w.kind AND x.subject_id = w.id
          AND x.place_type = w.place_type AND x.place_id = w.place_id
         UNION ALL
-        {row("resource", "c.type", "c.id", "c.parent_type", "c.parent_id", "c.attributes",
-             "CASE WHEN c.deleted THEN '1' ELSE '0' END")}
+        {
+        row(
+            "resource",
+            "c.type",
+            "c.id",
+            "c.parent_type",
+            "c.parent_id",
+            "c.attributes",
+            "CASE WHEN c.deleted THEN '1' ELSE '0' END",
+        )
+    }
         FROM chain c
-    """)  # noqa: S608  # only names of ours are put in
+    """)

@@ -13,7 +13,7 @@ escaping: the type of a principal or resource has no colon.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 GLOBAL: Final = "g"
 POLICIES: Final = "p"
@@ -22,6 +22,16 @@ EVERYTHING: Final = "*"
 #: The tenant's attributes and its own roles.
 TENANT: Final = "tenant"
 ANYONE_KEY: Final = "group:anyone"
+
+
+class Position(NamedTuple):
+    """How far a stream is: its number, and the head that tells its history."""
+
+    n: int
+    head: str
+
+
+NOWHERE: Final = Position(0, "")
 
 
 def stream_of(tenant: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 from aiohttp import web
 
@@ -12,9 +13,13 @@ from sidecar.body import read_json
 from sidecar.callers import Caller
 from sidecar.decision_id import DecisionIds
 from sidecar.errors import PublicError, to_public
-from sidecar.keys import IDS, POLICIES
+from sidecar.freshness import StaleError
+from sidecar.keys import DECIDER, IDS, POLICIES
 from sidecar.readings import Loaded
 from sidecar.wire import Batch, Reader, render_batch, render_decision, render_item_error
+
+AT_LEAST: Final = "Bylaw-At-Least"
+STALE: Final = Decision(False, "stale", None)
 
 _PLAIN, _CLAIMING = Reader(), Reader(may_claim=True)
 
@@ -28,20 +33,44 @@ async def check(request: web.Request, caller: Caller) -> web.Response:
     """Answer a check."""
     caller.require("check")
     question = reader_for(caller).question(await read_json(request))
-    # INVARIANT: no await from here to the answer: one request is decided by one policy on one state of the facts.
-    app = request.app
-    return json_answer(answer(question, app[POLICIES].loaded, app[IDS]))
+    ids = request.app[IDS]
+    try:
+        said = await request.app[DECIDER].answer(
+            lambda loaded: answer(question, loaded, ids), questions(question), request.headers.get(AT_LEAST)
+        )
+    except StaleError:
+        said = answer_stale(question, request.app[POLICIES].loaded, ids)
+    return json_answer(said)
+
+
+def questions(question: Request | Batch) -> Sequence[Request]:
+    """List what is asked, as far as it can be asked at all."""
+    if isinstance(question, Request):
+        return (question,)
+    return [item for item in question.items if isinstance(item, Request)]
 
 
 def answer(question: Request | Batch, loaded: Loaded, ids: DecisionIds) -> str:
-    """Decide and write the answer.
+    """Decide and write the answer, in one go: one request is decided by one policy on one state of the facts.
 
     Raises:
         RequestError: a single question makes no sense under this policy; of many, each has its own answer.
     """
     if isinstance(question, Request):
-        return render_decision(loaded.policy.decide(question, loaded.facts), loaded.standing, ids.next())
+        return render_decision(loaded.policy.decide(question, loaded.facts), loaded.policy.digest, ids.next())
     return render_batch(list(_answers(question, loaded, ids)))
+
+
+def answer_stale(question: Request | Batch, loaded: Loaded, ids: DecisionIds) -> str:
+    """Deny everything, since there are no facts to be trusted."""
+    digest = loaded.policy.digest
+    if isinstance(question, Request):
+        return render_decision(STALE, digest, ids.next())
+    first = question.items[:1] if question.semantic == "deny_on_first_deny" else question.items
+    return render_batch([
+        render_item_error(item) if isinstance(item, PublicError) else render_decision(STALE, digest, ids.next())
+        for item in first
+    ])  # fmt: skip
 
 
 def _answers(batch: Batch, loaded: Loaded, ids: DecisionIds) -> Iterator[str]:
@@ -50,7 +79,7 @@ def _answers(batch: Batch, loaded: Loaded, ids: DecisionIds) -> Iterator[str]:
     for item in batch.items:
         outcome = _decide(item, loaded, now)
         if isinstance(outcome, Decision):
-            yield render_decision(outcome, loaded.standing, ids.next())
+            yield render_decision(outcome, loaded.policy.digest, ids.next())
             is_allowed = outcome.allowed
         else:
             yield render_item_error(outcome)

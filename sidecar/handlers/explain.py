@@ -9,9 +9,10 @@ from aiohttp import web
 from sidecar.answers import json_answer
 from sidecar.body import read_json
 from sidecar.callers import Caller
-from sidecar.errors import bad_request
-from sidecar.handlers.check import reader_for
-from sidecar.keys import POLICIES
+from sidecar.errors import PublicError, bad_request
+from sidecar.freshness import StaleError
+from sidecar.handlers.check import AT_LEAST, reader_for
+from sidecar.keys import DECIDER
 from sidecar.wire import Batch
 
 
@@ -23,5 +24,12 @@ async def explain(request: web.Request, caller: Caller) -> web.Response:
         raise bad_request("evaluations: one question is explained at a time")
     from engine.explain import explain as reasoning  # few processes are ever asked
 
-    loaded = request.app[POLICIES].loaded
-    return json_answer(json.dumps(reasoning(loaded.policy, question, loaded.facts)))
+    try:
+        said = await request.app[DECIDER].answer(
+            lambda loaded: json.dumps(reasoning(loaded.policy, question, loaded.facts)),
+            (question,),
+            request.headers.get(AT_LEAST),
+        )
+    except StaleError as error:
+        raise PublicError(503, "stale", "there are no facts that are fresh enough to explain by") from error
+    return json_answer(said)

@@ -9,7 +9,10 @@ from aiohttp import web
 from engine import BylawError
 from sidecar.answers import json_answer
 from sidecar.callers import Caller
-from sidecar.keys import POLICIES, TRAFFIC
+from sidecar.keys import KEEPER, POLICIES, TRAFFIC
+
+_STATUSES = ("ok", "degraded", "failed")
+_OVERALL = {"ok": "ready", "degraded": "degraded", "failed": "failed"}
 
 
 async def health(_: web.Request, __: Caller) -> web.Response:
@@ -25,10 +28,15 @@ async def ready(request: web.Request, _: Caller) -> web.Response:
     policies = request.app[POLICIES]
     loaded, problem = policies.loaded, policies.problem
     is_stopping = request.app[TRAFFIC].is_stopping
+    keeper = request.app[KEEPER]
     held = {"policy": loaded.policy.digest, "revision": loaded.facts.revision}
     checks = {"policies": {"status": "ok", **held} if problem is None else {**_degraded(problem), **held}}
-    status = "stopping" if is_stopping else "ready" if problem is None else "degraded"
-    return json_answer(json.dumps({"status": status, "checks": checks}), status=503 if is_stopping else 200)
+    if keeper is not None:
+        checks |= keeper.checks()
+    worst = max((check["status"] for check in checks.values()), key=_STATUSES.index)
+    status = "stopping" if is_stopping else _OVERALL[worst]
+    is_up = not is_stopping and worst != "failed"
+    return json_answer(json.dumps({"status": status, "checks": checks}), status=200 if is_up else 503)
 
 
 def _degraded(problem: BylawError) -> dict[str, str]:

@@ -444,7 +444,7 @@ def test_a_fault_of_ours_is_500_and_nothing_else(caplog: pytest.LogCaptureFixtur
     with serve(studio_settings()) as client:
         policies = client.service.policies
         whole = policies.loaded
-        object.__setattr__(policies, "_loaded", type(whole)(whole.policy, Broken(), whole.reading, whole.standing))  # type: ignore[arg-type]  # that is the point
+        object.__setattr__(policies, "_loaded", type(whole)(whole.policy, Broken(), whole.reading))  # type: ignore[arg-type]  # that is the point
 
         answer = client.post(ANN, X_Request_ID="r-500")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import select
@@ -19,7 +20,8 @@ import pytest
 
 from engine import Facts, Policy
 from sidecar.addresses import Address
-from sidecar.greeting import greet
+from sidecar.decider import FileDecider
+from sidecar.greeting import example_answer, greet
 from sidecar.readings import Loaded
 from tests.sidecar.conftest import ANN, JSON, STUDIO, Answer, answer_of, serve, studio_settings
 
@@ -231,7 +233,12 @@ def test_it_is_small() -> None:
 
 
 def loaded_from(policy: Policy, facts: Facts) -> Loaded:
-    return Loaded(policy, facts, "", "")
+    return Loaded(policy, facts, "")
+
+
+def greeting_of(address: Address, loaded: Loaded, *, as_json: bool = False) -> str:
+    answer = asyncio.run(example_answer(FileDecider(lambda: loaded)))
+    return greet(address, loaded, answer, is_person=True, as_json=as_json)
 
 
 def test_what_is_printed_can_be_tried() -> None:
@@ -239,12 +246,12 @@ def test_what_is_printed_can_be_tried() -> None:
     policy = Policy.load(STUDIO)
     loaded = loaded_from(policy, Facts.load(STUDIO / "facts.yaml", policy))
 
-    text = greet(Address("127.0.0.1", 8180), loaded, is_person=True, as_json=False)
+    text = greeting_of(Address("127.0.0.1", 8180), loaded)
 
     assert "http://127.0.0.1:8180/check" in text
     assert json.dumps(ANN)[:-1] in text
     assert '"by": "organization.manager on organization:acme"' in text
-    assert "--unix-socket /run/s" in greet(Address(path="/run/s"), loaded, is_person=True, as_json=False)
+    assert "--unix-socket /run/s" in greeting_of(Address(path="/run/s"), loaded)
 
 
 def test_under_another_policy_the_request_is_a_form() -> None:
@@ -252,6 +259,6 @@ def test_under_another_policy_the_request_is_a_form() -> None:
     policy = Policy.parse("resource doc { actions read }\n")
     loaded = loaded_from(policy, Facts({}, policy))
 
-    assert "TYPE:ID" in greet(Address("::1", 80), loaded, is_person=True, as_json=False)
-    assert greet(Address("::1", 80), loaded, is_person=False, as_json=False).count("\n") == 0
-    assert json.loads(greet(Address("::1", 80), loaded, is_person=True, as_json=True))["listening"] == "[::1]:80"
+    assert "TYPE:ID" in greeting_of(Address("::1", 80), loaded)
+    assert greet(Address("::1", 80), loaded, None, is_person=False, as_json=False).count("\n") == 0
+    assert json.loads(greeting_of(Address("::1", 80), loaded, as_json=True))["listening"] == "[::1]:80"

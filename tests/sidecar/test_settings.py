@@ -43,7 +43,7 @@ def test_an_unknown_variable_is_an_error() -> None:
 
 def test_variables_of_the_other_processes_are_known() -> None:
     """One environment may hold what other parts of the product read."""
-    assert Settings.read({"BYLAW_ADMIN": "127.0.0.1:8190", "BYLAW_DATABASE_URL": "sqlite://"}) == Settings()
+    assert Settings.read({"BYLAW_ADMIN": "127.0.0.1:8190", "BYLAW_JWKS": "keys.json"}) == Settings()
 
 
 def test_protections_that_are_not_there_are_errors() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from engine import Facts, Policy, Request, RequestError
 from sidecar.errors import PublicError
-from sidecar.wire import Batch, Reader, parse_check, render_decision, render_item_error, render_standing
+from sidecar.wire import Batch, Reader, parse_check, render_decision, render_item_error
 from tests.sidecar.conftest import STUDIO
 
 PERSON = Reader()
@@ -289,7 +289,7 @@ def test_answers_are_what_the_engine_says(request_: Request) -> None:
     facts = Facts.load(STUDIO / "facts.yaml", policy)
     decision = policy.decide(request_, facts)
 
-    written = render_decision(decision, render_standing(policy.digest, facts.revision), "01X")
+    written = render_decision(decision, policy.digest, "01X")
 
     extra = {"revision": facts.revision, "policy": policy.digest, "id": "01X"}
     assert json.loads(written) == decision.as_json(extra)
@@ -305,7 +305,7 @@ def test_texts_of_the_policy_are_escaped() -> None:
     facts = Facts({"users": {"ann": {}}, "resources": {"doc:d1": {}}}, policy)
     decision = policy.decide(Request(None, "user:ann", "read", "doc:d1"), facts)
 
-    written = json.loads(render_decision(decision, render_standing("p", "r"), "i"))
+    written = json.loads(render_decision(decision, "p", "i"))
 
     assert written["context"]["because"] == decision.because
 

@@ -1,0 +1,317 @@
+"""Freshness: what this process has applied of the change log, and how long ago it last knew that this is all.
+
+A *poll* reads, in one statement on the primary, how far the streams are and what changed; *applying* it drops what
+changed and moves all streams together, without an await in between, so that whoever looks in between two awaits sees
+facts that stood together. `confirmed` is the clock as it was before the last applied poll was sent: whatever was
+committed before then is applied here.
+
+    poll ── sent at T ──▶ primary ──▶ answer ──▶ apply: drop, note, move ──▶ confirmed = T
+
+INVARIANT: a tenant in use that a poll did not ask for is out of use once the poll is applied, since `confirmed` would
+speak for it, too.
+
+A history that is not the one that was followed (a lower number, another head, timeline or store) drops everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, Protocol
+
+from sidecar.views import Cache, StreamViews
+from store.answers import UNKNOWN, Change, Polled, known_text
+from store.errors import StoreError
+from store.streams import GLOBAL, NOWHERE, POLICIES, Position, stream_of, tenant_key, tenant_of
+from store.tokens import Line, Token, tenant_digest
+
+#: A poll that takes longer is given up: the next may reach a database that answers.
+POLL_TIMEOUT_S: Final = 2.0
+#: How long a check that demands a revision waits for it.
+REACH_S: Final = 0.15
+
+_log = logging.getLogger("bylaw.freshness")
+
+
+class StaleError(Exception):
+    """The facts are older than is allowed, or than is demanded: there is no answer to be trusted."""
+
+
+class Poller(Protocol):
+    """Where polls go."""
+
+    async def poll(self, known: str) -> Polled: ...
+
+
+class Freshness:
+    """Follows the change log for one process.
+
+    Args:
+        cache: what changes are applied to.
+        on_change: told of the tenants whose facts moved; of None where those of all tenants did.
+        clock: seconds that only go forward, and go on while the machine sleeps.
+
+    Attributes:
+        confirmed: see the module; minus infinity before the first poll.
+        epoch: how many polls were applied.
+        receipts: those that this process can give.
+        is_registered: whether the last poll found this process among those that receipts are waited for from.
+    """
+
+    def __init__(
+        self,
+        poller: Poller,
+        cache: Cache,
+        *,
+        max_staleness_s: float,
+        clock: Callable[[], float],
+        on_change: Callable[[Iterable[str] | None], None],
+    ) -> None:
+        self.cache = cache
+        self.max_staleness_s = max_staleness_s
+        self.clock = clock
+        self.line: Line | None = None
+        self.former: frozenset[str] = frozenset()
+        self.policies = NOWHERE
+        self.confirmed = float("-inf")
+        self.is_replica = False
+        self.is_registered = False
+        self.epoch = 0
+        self.receipts: set[str] = set()
+        self.wake = asyncio.Event()
+        self._poller = poller
+        self._on_change = on_change
+        self._wanted: set[str] = set()
+        self._running: asyncio.Task[None] | None = None
+        self._queued: asyncio.Task[None] | None = None
+        self._known: dict[str, Position] = {}
+        self._known_text = ""
+
+    # --- may it be answered? -----------------------------------------------------------------------
+
+    def is_fresh(self) -> bool:
+        """Say whether what is applied is young enough to answer from."""
+        return self.clock() - self.confirmed <= self.max_staleness_s
+
+    def age_s(self) -> float:
+        return self.clock() - self.confirmed
+
+    def token(self, tenant: str) -> str:
+        """Name the state that decisions in a tenant are made on; "" for none."""
+        if self.line is None:
+            return ""
+        held = self.cache.tenants.get(tenant) if tenant else None
+        g = self.cache.shared.at.n
+        if held is None:
+            return str(Token(self.line, self.policies.n, g))
+        return str(Token(self.line, self.policies.n, g, tenant_digest(tenant), held.at.n))
+
+    async def reach(self, tokens: Iterable[Token], tenants: Iterable[str]) -> None:
+        """Apply all that tokens name of what all tenants share, and of these tenants.
+
+        Raises:
+            StaleError: not within the time that a check waits.
+        """
+        wanted, asked = list(tokens), set(tenants)
+        if all(self._has_reached(token, asked, is_polled=False) for token in wanted):
+            return
+        try:
+            async with asyncio.timeout(REACH_S):
+                self._wanted |= asked - self.cache.tenants.keys()
+                await self.poll()
+        except (TimeoutError, StoreError) as error:
+            raise StaleError from error
+        # What was committed before the check came is applied now. Where that is not enough, no waiting helps.
+        if not all(self._has_reached(token, asked, is_polled=True) for token in wanted):
+            raise StaleError
+
+    def _has_reached(self, token: Token, tenants: set[str], *, is_polled: bool) -> bool:
+        if self.line is None:
+            return False
+        if token.line != self.line:
+            # Its numbers say nothing here: of a line that this one took over from, a poll sent from now on is what
+            # can be had; of another store nothing.
+            return is_polled and token.line.store in (self.line.store, *self.former)
+        if token.p > self.policies.n or token.g > self.cache.shared.at.n:
+            return False
+        return all(tenant_digest(tenant) != token.tenant or self._applied(tenant) >= token.t for tenant in tenants)
+
+    def _applied(self, tenant: str) -> int:
+        held = self.cache.tenants.get(tenant)
+        return held.at.n if held is not None else -1
+
+    # --- polling -----------------------------------------------------------------------------------
+
+    async def activate(self, tenant: str) -> None:
+        """Take a tenant into use, by a poll.
+
+        Raises:
+            StoreError, TimeoutError: no answer.
+        """
+        if tenant not in self.cache.tenants:
+            self._wanted.add(tenant)
+            await self.poll()
+
+    async def poll(self) -> None:
+        """Wait for a poll that is sent from now on to be applied. All who wait at one time share one.
+
+        Raises:
+            StoreError, TimeoutError: no answer.
+        """
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._poll_once())
+            await asyncio.shield(self._running)
+            return
+        if self._queued is None or self._queued.done():
+            self._queued = asyncio.create_task(self._poll_after(self._running))
+        await asyncio.shield(self._queued)
+
+    async def _poll_after(self, before: asyncio.Task[None]) -> None:
+        await asyncio.wait([before])
+        self._running, self._queued = asyncio.current_task(), None
+        await self._poll_once()
+
+    async def _poll_once(self) -> None:
+        wanted, self._wanted = self._wanted, set()
+        asked = {stream_of(tenant): UNKNOWN for tenant in wanted} | self._positions()
+        text = self._text_of(asked)
+        sent = self.clock()
+        async with asyncio.timeout(POLL_TIMEOUT_S):
+            polled = await self._poller.poll(text)
+        self.apply(polled, asked, sent)
+
+    def _positions(self) -> dict[str, Position]:
+        if self.line is None:
+            return {GLOBAL: UNKNOWN, POLICIES: UNKNOWN}
+        own = {stream_of(tenant): held.at for tenant, held in self.cache.tenants.items()}
+        return {GLOBAL: self.cache.shared.at, POLICIES: self.policies, **own}
+
+    def _text_of(self, asked: dict[str, Position]) -> str:
+        if asked != self._known:
+            self._known, self._known_text = asked, known_text(asked)
+        return self._known_text
+
+    # --- applying ----------------------------------------------------------------------------------
+
+    def apply(self, polled: Polled, asked: Mapping[str, Position], sent: float) -> None:
+        """Take in the answer to a poll. INVARIANT: no await in here.
+
+        Args:
+            asked: where the streams were that the poll asked for.
+            sent: the clock before it was sent.
+        """
+        self.is_registered = polled.is_registered
+        if not self.is_registered:
+            return  # who waits for receipts would not wait for this process
+        self.is_replica = polled.moment.is_replica
+        if self.is_replica:
+            self.confirmed = float("-inf")  # it may lag behind by any time, and does not say by which
+            return
+        if polled.moment.line != self.line or self._is_other_history(polled, asked):
+            self._begin_anew(polled, asked)
+        else:
+            self._leave_unasked(asked)
+            self._advance(polled, asked)
+        self.former = polled.moment.former
+        self.confirmed = sent
+        self.epoch += 1
+        self.receipts = {receipt for receipt, streams in polled.waiting.items() if self._has_applied(streams)}
+
+    def _leave_unasked(self, asked: Mapping[str, Position]) -> None:
+        """Take out of use what came into use while the poll was on its way."""
+        for tenant, held in list(self.cache.tenants.items()):
+            if asked.get(stream_of(tenant)) != held.at:
+                self.cache.leave(tenant)
+
+    def _is_other_history(self, polled: Polled, asked: Mapping[str, Position]) -> bool:
+        return any(
+            at is not UNKNOWN and not _follows(at, polled.at.get(stream, at), polled.changes.get(stream, []))
+            for stream, at in asked.items()
+        )
+
+    def _begin_anew(self, polled: Polled, asked: Mapping[str, Position]) -> None:
+        """Drop everything, and stand where the poll says."""
+        if self.line is not None:
+            _log.warning("the database shows another history than before: everything that was held is dropped")
+        self.line = polled.moment.line
+        at = polled.at.get(GLOBAL, NOWHERE)
+        is_told = asked.get(GLOBAL) is UNKNOWN
+        self.cache.begin_anew(at, at.n)
+        if is_told:
+            _learn(self.cache.shared, polled.changes.get(GLOBAL, []))
+        self.policies = polled.at.get(POLICIES, NOWHERE)
+        self._on_change(None)
+
+    def _advance(self, polled: Polled, asked: Mapping[str, Position]) -> None:
+        moved = []
+        for stream, before in asked.items():
+            tenant = tenant_of(stream)
+            if tenant is not None and before is UNKNOWN:
+                self._take_into_use(tenant, polled)
+                continue
+            at = polled.at.get(stream, before)
+            if at == before:
+                continue
+            moved.append(stream)
+            if stream == POLICIES:
+                self.policies = at
+            elif (held := self.cache.shared if tenant is None else self.cache.tenants.get(tenant)) is not None:
+                _move(held, at, polled.changes.get(stream, []))
+        if moved:
+            tenants = [tenant for stream in moved if (tenant := tenant_of(stream)) is not None]
+            self._on_change(tenants if len(tenants) == len(moved) else None)
+
+    def _take_into_use(self, tenant: str, polled: Polled) -> None:
+        at = polled.at.get(stream_of(tenant))
+        if at is None:
+            self.cache.store(self.cache.shared, {tenant_key(tenant): None}, self.cache.shared.at.n)
+            return
+        _learn(self.cache.use(tenant, at, at.n), polled.changes.get(stream_of(tenant), []))
+        self._on_change([tenant])
+
+    def _has_applied(self, streams: Mapping[str, int]) -> bool:
+        """Say whether nothing older than this is decided from here. Of a tenant that is not in use nothing is held."""
+        return all(self._position(stream).n >= n for stream, n in streams.items() if self._is_held(stream))
+
+    def _is_held(self, stream: str) -> bool:
+        tenant = tenant_of(stream)
+        return tenant is None or tenant in self.cache.tenants
+
+    def _position(self, stream: str) -> Position:
+        tenant = tenant_of(stream)
+        if tenant is not None:
+            return self.cache.tenants[tenant].at
+        return self.policies if stream == POLICIES else self.cache.shared.at
+
+
+def _follows(before: Position, at: Position, changes: list[Change]) -> bool:
+    """Say whether a stream went on from where it was. A gap is no other history: old changes are not kept for ever."""
+    if at.n < before.n or (at.n == before.n and at.head != before.head):
+        return False
+    return not changes or changes[0].n != before.n + 1 or changes[0].before == before.head
+
+
+def _is_whole(after: int, at: Position, changes: list[Change]) -> bool:
+    """Say whether changes lead from a revision to another without a gap."""
+    return [change.n for change in changes] == list(range(after + 1, at.n + 1))
+
+
+def _move(held: StreamViews, at: Position, changes: list[Change]) -> None:
+    """Apply changes; where some are missing, drop all that is held of the stream."""
+    is_whole = _is_whole(held.at.n, at, changes)
+    for change in changes if is_whole else ():
+        held.note(change)
+    held.at = at
+    if not is_whole:
+        held.drop_all()
+
+
+def _learn(held: StreamViews, changes: list[Change]) -> None:
+    """Take in what is told of the past of a stream: what was read since, and not touched, is current."""
+    if not changes or not _is_whole(changes[0].n - 1, held.at, changes):
+        return
+    at, held.floor = held.at, changes[0].n - 1
+    for change in changes:
+        held.note(change)
+    held.at = at

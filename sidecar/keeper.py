@@ -1,0 +1,193 @@
+"""The store's facts, as one process keeps them: connect, register, follow, give receipts, leave.
+
+What freshness means is in `freshness` and `loader`; here is what runs beside: the poll that comes round, hints,
+receipts, and what `/ready` tells of it all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any, Final
+from uuid import uuid4
+
+from engine import PolicyError
+from engine.authorizer import Questioner
+from engine.policy import BoundFacts, Policy
+from sidecar.freshness import Freshness
+from sidecar.loader import Loader
+from sidecar.source import CachedFacts
+from sidecar.views import Cache
+from store.database import Database
+from store.errors import StoreError
+from store.hints import listen
+from store.reading import Reader
+from store.rights import SIDECAR, check_rights
+
+#: How often a process says that it lives.
+SEEN_S: Final = 30.0
+#: How long leaving may take: who does not answer is not waited for.
+LEAVE_S: Final = 1.0
+
+_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+_log = logging.getLogger("bylaw.keeper")
+
+
+def clock() -> float:
+    """Return seconds that only go forward, and go on while the machine sleeps."""
+    return time.clock_gettime(_CLOCK)
+
+
+class Keeper:
+    """Keeps the store's facts for one process. `start`, then `stop`; each once.
+
+    Args:
+        questioner: what is derived from the facts; None as long as there is no policy.
+    """
+
+    def __init__(
+        self, url: str, *, max_staleness_s: float, questioner: Callable[[], Questioner | None], name: str | None = None
+    ) -> None:
+        self.name = name or uuid4().hex
+        self.database = Database(url)
+        self.reader = Reader(self.database, self.name)
+        self.cache = Cache(on_evict=lambda tenant: self._forget([tenant]))
+        self.freshness = Freshness(
+            self.reader, self.cache, max_staleness_s=max_staleness_s, clock=clock, on_change=self._forget
+        )
+        self.loader = Loader(self.reader, self.cache, self.freshness)
+        self.problem: str | None = None
+        self._questioner = questioner
+        self._acknowledged: set[str] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._seen = clock()
+
+    async def start(self) -> None:
+        """Connect, and be up to date.
+
+        Raises:
+            StoreError: the database cannot be used, or cannot be reached.
+        """
+        await check_rights(self.database, SIDECAR)
+        await self._register()
+        try:
+            await self.freshness.poll()
+        except TimeoutError as error:
+            raise StoreError("unavailable", f"{self.database.shown}: the database does not answer in time") from error
+        self._tasks = [
+            asyncio.create_task(self._follow()),
+            asyncio.create_task(listen(self.database, self.freshness.wake.set)),
+        ]
+
+    async def stop(self) -> None:
+        """Leave: nobody waits for receipts of this process any more."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(LEAVE_S):
+                await self.reader.unregister()
+        await self.database.close()
+
+    # --- the policy's side -------------------------------------------------------------------------
+
+    def bind(self, policy: Policy) -> BoundFacts:
+        """Let a policy decide on the store's facts."""
+        return BoundFacts(CachedFacts(self.cache, policy.model, self.freshness.token), policy)
+
+    async def accept(self, policy: Policy) -> None:
+        """Refuse a policy that has no tenant where the store has tenants: it would know no wall.
+
+        Raises:
+            PolicyError: it must not decide here.
+        """
+        if not policy.model.has_tenant and await self.reader.has_tenants():
+            raise PolicyError(
+                "no_tenant", "the policy has no `tenant`, but the store has tenants: nothing would keep them apart"
+            )
+
+    def _forget(self, tenants: Iterable[str] | None) -> None:
+        """Drop what was derived of facts that moved."""
+        questioner = self._questioner()
+        if questioner is None:
+            return
+        if tenants is None:
+            questioner.forget_all()
+            return
+        for tenant in tenants:
+            questioner.forget(tenant)
+
+    # --- following ---------------------------------------------------------------------------------
+
+    async def _follow(self) -> None:
+        """Poll for ever: at every hint, and at the latest after a quarter of the time that facts may be old."""
+        freshness = self.freshness
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(freshness.max_staleness_s / 4):
+                    await freshness.wake.wait()
+            freshness.wake.clear()
+            try:
+                await self._step()
+            except (StoreError, TimeoutError) as error:
+                self._note(error)
+            except Exception:
+                _log.exception("following the change log failed; it goes on")
+            else:
+                self._note(None)
+
+    async def _step(self) -> None:
+        await self.freshness.poll()
+        if not self.freshness.is_registered:
+            await self._register()
+            await self.freshness.poll()
+        await self._acknowledge()
+        if clock() - self._seen > SEEN_S:
+            self._seen = clock()
+            await self.reader.seen()
+
+    async def _register(self) -> None:
+        await self.reader.register(int(self.freshness.max_staleness_s * 1000))
+
+    async def _acknowledge(self) -> None:
+        """Give the receipts that are due, each once."""
+        due = self.freshness.receipts - self._acknowledged
+        if due:
+            await self.reader.acknowledge(sorted(due))
+        self._acknowledged = self.freshness.receipts.copy()
+
+    def _note(self, error: Exception | None) -> None:
+        """Remember what is wrong, and tell once."""
+        said = None if error is None else (str(error) or "the database does not answer in time")
+        if said != self.problem:
+            _log.warning("%s", said) if said else _log.warning("the database answers again")
+        self.problem = said
+
+    # --- telling -----------------------------------------------------------------------------------
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there are facts to be answered from."""
+        return self.freshness.is_fresh()
+
+    def checks(self) -> dict[str, dict[str, Any]]:
+        """Tell of each dependency, for `/ready`."""
+        freshness = self.freshness
+        told: dict[str, Any] = {"age_s": round(freshness.age_s(), 3), "max_staleness_s": freshness.max_staleness_s}
+        if freshness.is_replica:
+            told |= {
+                "age_s": None,
+                "status": "failed",
+                "error": "replica",
+                "message": "this is a replica, which may lag behind",
+            }
+        elif not self.is_ready:
+            told |= {"status": "failed", "error": "stale", "message": self.problem or "no poll came through"}
+        elif self.problem is not None:
+            told |= {"status": "degraded", "error": "unavailable", "message": self.problem}
+        else:
+            told |= {"status": "ok"}
+        return {"database": {"url": self.database.shown, **told}}

@@ -1,0 +1,207 @@
+"""The cache of views: what this process holds of the facts, and what it knows of their changes.
+
+What it holds: per stream (what all tenants share, and each tenant in use) views by key, as they were read. Key: the
+stream and the key as in `store.streams`. Why: a decision must cost no query. Only whole views of one snapshot come in,
+only through `store`, which refuses what a known change made old; what goes out is frozen. What a poll says changed is
+dropped; nothing expires by time, since every view stands until a change is seen, and whether changes are still seen is
+`freshness`'s to say.
+
+Example: `cache.tenants["acme"].views["principal:user:ann"]` is ann's membership, groups and roles in acme.
+
+Bounds: `max_views` in all; of unknown ids `MAX_ABSENT`, kept apart, so that somebody who asks for what is not there
+displaces nothing that is; `MAX_TENANTS` in use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import islice
+from typing import Final, Protocol
+
+from engine.facts import Grant
+from store.answers import Change
+from store.streams import EVERYTHING, NOWHERE, Position
+from store.views import View, Views
+
+MAX_VIEWS: Final = 1_000_000
+MAX_ABSENT: Final = 50_000
+MAX_TENANTS: Final = 10_000
+#: Most keys of one stream whose last change is remembered; past it all that was read before is taken for old.
+MAX_CHANGED: Final = 10_000
+#: Most places of one tenant's holders of too many roles.
+MAX_PLACED: Final = 50_000
+
+Placed = dict[tuple[str, str], tuple[Grant, ...]]
+
+
+class StreamViews:
+    """What is held of one stream, applied up to `at`.
+
+    Attributes:
+        floor: what changed up to this revision is not known in detail; what was read before is old.
+        changed: the last change of each key since.
+        absent: keys under which nothing is stored.
+        placed: what holders of too many roles hold on one place.
+    """
+
+    __slots__ = ("absent", "at", "changed", "floor", "placed", "views")
+
+    def __init__(self, at: Position, floor: int) -> None:
+        self.at = at
+        self.floor = floor
+        self.changed: dict[str, int] = {}
+        self.views: Views = {}
+        self.absent: dict[str, None] = {}
+        self.placed: Placed = {}
+
+    def note(self, change: Change) -> None:
+        """Take in one change: drop what it touched, remember that it did."""
+        self.at = Position(change.n, change.head)
+        if EVERYTHING in change.keys:
+            self.drop_all()
+            return
+        for key in change.keys:
+            self.changed[key] = change.n
+            self.views.pop(key, None)
+            self.absent.pop(key, None)
+        if self.placed and change.keys:
+            self.placed.clear()
+        if len(self.changed) > MAX_CHANGED:
+            self.changed.clear()
+            self.floor = change.n
+
+    def drop_all(self) -> None:
+        """Hold nothing, and take nothing that was read before now."""
+        self.floor = self.at.n
+        for held in (self.changed, self.views, self.absent, self.placed):
+            held.clear()
+
+    def is_current(self, key: str, n: int) -> bool:
+        """Say whether what was read of a key at a revision is still what is stored, as far as changes are applied."""
+        return self.floor <= n <= self.at.n and self.changed.get(key, 0) <= n
+
+
+class Cache:
+    """All views. `shared` is the stream of what all tenants share. `on_evict` is told which tenant is no longer in
+    use."""
+
+    def __init__(self, *, max_views: int = MAX_VIEWS, on_evict: Callable[[str], None] = lambda _: None) -> None:
+        self.max_views = max_views
+        self.on_evict = on_evict
+        self.shared = StreamViews(NOWHERE, 0)
+        self.tenants: dict[str, StreamViews] = {}
+        self.hits = self.misses = self.evictions = 0
+        self._stored = 0
+        self._absent = 0
+
+    def begin_anew(self, at: Position, floor: int) -> None:
+        """Hold nothing: another history begins, or the first."""
+        self.shared = StreamViews(at, floor)
+        self.tenants.clear()
+        self._stored = self._absent = 0
+
+    def use(self, tenant: str, at: Position, floor: int) -> StreamViews:
+        """Take a tenant into use, where it stands now."""
+        while len(self.tenants) >= MAX_TENANTS:
+            self._evict_oldest()
+        found = self.tenants[tenant] = StreamViews(at, floor)
+        return found
+
+    def leave(self, tenant: str) -> None:
+        """Take a tenant out of use."""
+        if self.tenants.pop(tenant, None) is not None:
+            self.on_evict(tenant)
+
+    def store(self, stream: StreamViews, found: Views, n: int) -> bool:
+        """Take views in that were read at a revision; say whether all of them were still current."""
+        is_whole = True
+        for key, view in found.items():
+            if not stream.is_current(key, n):
+                is_whole = False
+            elif view is None:
+                stream.absent[key] = None
+                self._absent += 1
+            else:
+                stream.views[key] = view
+                self._stored += 1
+        self._keep_bounds()
+        return is_whole
+
+    def store_placed(self, stream: StreamViews, found: Placed, n: int, key_of: Callable[[str], str]) -> None:
+        """Take in what holders hold on single places."""
+        if len(stream.placed) > MAX_PLACED:
+            stream.placed.clear()
+        for (holder, place), grants in found.items():
+            if stream.is_current(key_of(holder), n):
+                stream.placed[holder, place] = grants
+
+    def counts(self) -> dict[str, int]:
+        """How many of what there are."""
+        streams = [self.shared, *self.tenants.values()]
+        return {
+            "views": sum(len(stream.views) for stream in streams),
+            "absent": sum(len(stream.absent) for stream in streams),
+            "placed": sum(len(stream.placed) for stream in streams),
+            "changed": sum(len(stream.changed) for stream in streams),
+            "tenants": len(self.tenants),
+        }
+
+    # --- bounds ------------------------------------------------------------------------------------
+
+    # The two tallies count what came in since they were last set right: never less than there is.
+
+    def _keep_bounds(self) -> None:
+        if self._absent > MAX_ABSENT:
+            self._forget_absent()
+        if self._stored > self.max_views:
+            self._stored = self.counts()["views"]
+            while self._stored > self.max_views:
+                self._evict()
+
+    def _forget_absent(self) -> None:
+        self._absent = self.counts()["absent"]
+        if self._absent > MAX_ABSENT:
+            for stream in (self.shared, *self.tenants.values()):
+                stream.absent.clear()
+            self._absent = 0
+
+    def _evict(self) -> None:
+        """Drop the older half of the largest stream. Memos that stand on it stay: they were derived from facts that
+        no change has touched."""
+        largest = max((self.shared, *self.tenants.values()), key=lambda stream: len(stream.views))
+        gone = list(islice(largest.views, max(1, len(largest.views) // 2)))
+        for key in gone:
+            del largest.views[key]
+        self._stored -= len(gone)
+        self.evictions += len(gone)
+
+    def _evict_oldest(self) -> None:
+        tenant = next(iter(self.tenants))
+        self.evictions += len(self.tenants[tenant].views)
+        self.leave(tenant)
+
+
+class Readable(Protocol):
+    """What `view_of` reads."""
+
+    @property
+    def views(self) -> Mapping[str, View | None]: ...
+    @property
+    def absent(self) -> Mapping[str, None]: ...
+
+
+def view_of(stream: Readable, key: str) -> View | None:
+    """Return what is held under a key; None where nothing is stored.
+
+    Raises:
+        KeyError: it is not held.
+    """
+    found = stream.views.get(key)
+    if found is None and key not in stream.absent:
+        raise KeyError(key)
+    return found
+
+
+def is_held(stream: Readable, key: str) -> bool:
+    """Say whether it is known what is stored under a key."""
+    return key in stream.views or key in stream.absent
