@@ -144,6 +144,10 @@ _COLUMNS = 12
 def load_statement(dialect: Dialect) -> TextClause:
     """Read the facts of some keys, with all that lies above them: outer groups, parents, homes of links.
 
+    Every join goes from what is asked to what is stored, and says so by `CROSS JOIN`: SQLite keeps that order. Left to
+    itself it goes through a tenant's million assignments to find the few that are asked for. PostgreSQL does as it
+    likes.
+
     Parameters:
         tenant: whose facts; "" none.
         principals, resources: JSON lists of [type, id]. groups: names; `anyone` is one. tenants: ids.
@@ -165,28 +169,33 @@ def load_statement(dialect: Dialect) -> TextClause:
         asked_resources AS ({t("resources", "type", "id")}),
         asked_placed AS ({t("placed", "kind", "id", "place_type", "place_id")}),
         asked_tenants AS ({t("tenants", "id")}),
-        found_groups(id) AS (
+        own_groups(id) AS (
             SELECT id FROM asked_groups
             UNION
-            SELECT m.group_id FROM asked_principals w
-            JOIN group_members m ON m.tenant_id = {own} AND m.type = w.type AND m.id = w.id
+            SELECT m.group_id FROM asked_principals w CROSS JOIN group_members m
+            WHERE m.tenant_id = {own} AND m.type = w.type AND m.id = w.id
             UNION
-            SELECT m.group_id FROM asked_principals w JOIN platform_members m ON m.type = w.type AND m.id = w.id
-            UNION
-            SELECT n.outer_id FROM found_groups g JOIN (
-                SELECT inner_id, outer_id FROM group_nestings WHERE tenant_id = {own}
-                UNION ALL
-                SELECT inner_id, outer_id FROM platform_nestings
-            ) n ON n.inner_id = g.id
+            SELECT n.outer_id FROM own_groups g CROSS JOIN group_nestings n
+            WHERE n.tenant_id = {own} AND n.inner_id = g.id
         ),
+        shared_groups(id) AS (
+            SELECT id FROM asked_groups
+            UNION
+            SELECT m.group_id FROM asked_principals w CROSS JOIN platform_members m
+            WHERE m.type = w.type AND m.id = w.id
+            UNION
+            SELECT n.outer_id FROM shared_groups g CROSS JOIN platform_nestings n WHERE n.inner_id = g.id
+        ),
+        found_groups(id) AS (SELECT id FROM own_groups UNION SELECT id FROM shared_groups),
         chain(type, id, parent_type, parent_id, attributes, deleted, depth) AS (
             SELECT r.type, r.id, r.parent_type, r.parent_id, r.attributes, r.deleted, 1
-            FROM asked_resources w JOIN resources r ON r.tenant_id = {own} AND r.type = w.type AND r.id = w.id
+            FROM asked_resources w CROSS JOIN resources r
+            WHERE r.tenant_id = {own} AND r.type = w.type AND r.id = w.id
             UNION
             SELECT r.type, r.id, r.parent_type, r.parent_id, r.attributes, r.deleted, c.depth + 1
             FROM chain c
-            JOIN resources r ON r.tenant_id = {own} AND r.type = c.parent_type AND r.id = c.parent_id
-            WHERE c.depth < 32
+            CROSS JOIN resources r
+            WHERE r.tenant_id = {own} AND r.type = c.parent_type AND r.id = c.parent_id AND c.depth < 32
         ),
         holders(kind, id) AS (
             SELECT type, id FROM asked_principals
@@ -208,7 +217,9 @@ def load_statement(dialect: Dialect) -> TextClause:
         UNION ALL
         {row("tenant", "x.id", "x.status")} FROM tenants x
         WHERE x.id IN (SELECT id FROM asked_tenants)
-           OR x.id IN (SELECT l.home_id FROM asked_principals w JOIN links l ON l.type = w.type AND l.id = w.id)
+           OR x.id IN (
+               SELECT l.home_id FROM asked_principals w CROSS JOIN links l WHERE l.type = w.type AND l.id = w.id
+           )
         UNION ALL
         {row("profile", "x.attributes")} FROM tenant_profiles x
         WHERE x.tenant_id = {own} AND CAST(:profile AS text) = 'yes'
@@ -217,16 +228,16 @@ def load_statement(dialect: Dialect) -> TextClause:
         WHERE x.tenant_id = {own} AND NOT x.deleted AND CAST(:profile AS text) = 'yes'
         UNION ALL
         {row("principal", "x.type", "x.id", "x.status", "x.attributes")}
-        FROM asked_principals w JOIN principals x ON x.type = w.type AND x.id = w.id
+        FROM asked_principals w CROSS JOIN principals x WHERE x.type = w.type AND x.id = w.id
         UNION ALL
         {row("horizon", "x.type", "x.id", "x.valid_after")}
-        FROM asked_principals w JOIN token_horizons x ON x.type = w.type AND x.id = w.id
+        FROM asked_principals w CROSS JOIN token_horizons x WHERE x.type = w.type AND x.id = w.id
         UNION ALL
         {row("blocked", "x.type", "x.id", "x.jti")}
-        FROM asked_principals w JOIN blocked_tokens x ON x.type = w.type AND x.id = w.id
+        FROM asked_principals w CROSS JOIN blocked_tokens x WHERE x.type = w.type AND x.id = w.id
         UNION ALL
         {row("system", "x.type", "x.id", "x.role", "x.starts", "x.expires")}
-        FROM asked_principals w JOIN system_assignments x ON x.type = w.type AND x.id = w.id
+        FROM asked_principals w CROSS JOIN system_assignments x WHERE x.type = w.type AND x.id = w.id
         UNION ALL
         {
         row(
@@ -245,46 +256,46 @@ def load_statement(dialect: Dialect) -> TextClause:
             "x.home_expires",
         )
     }
-        FROM asked_principals w JOIN links x ON x.type = w.type AND x.id = w.id
+        FROM asked_principals w CROSS JOIN links x WHERE x.type = w.type AND x.id = w.id
         UNION ALL
         {row("in platform", "x.type", "x.id", "x.group_id", "x.starts", "x.expires")}
-        FROM asked_principals w JOIN platform_members x ON x.type = w.type AND x.id = w.id
+        FROM asked_principals w CROSS JOIN platform_members x WHERE x.type = w.type AND x.id = w.id
         UNION ALL
         {row("membership", "x.type", "x.id", "x.status", "x.starts", "x.expires")}
-        FROM asked_principals w JOIN memberships x ON x.tenant_id = {own} AND x.type = w.type AND x.id = w.id
+        FROM asked_principals w CROSS JOIN memberships x WHERE x.tenant_id = {own} AND x.type = w.type AND x.id = w.id
         UNION ALL
         {row("in group", "x.type", "x.id", "x.group_id", "x.starts", "x.expires")}
-        FROM asked_principals w JOIN group_members x ON x.tenant_id = {own} AND x.type = w.type AND x.id = w.id
+        FROM asked_principals w CROSS JOIN group_members x WHERE x.tenant_id = {own} AND x.type = w.type AND x.id = w.id
         UNION ALL
         {row("found group", "g.id")} FROM found_groups g
         UNION ALL
-        {row("group", "x.id", "x.attributes")} FROM found_groups g JOIN groups x ON x.tenant_id = {own} AND x.id = g.id
-        WHERE NOT x.deleted
+        {row("group", "x.id", "x.attributes")} FROM found_groups g CROSS JOIN groups x
+        WHERE x.tenant_id = {own} AND x.id = g.id AND NOT x.deleted
         UNION ALL
         {row("nesting", "x.inner_id", "x.outer_id")}
-        FROM found_groups g JOIN group_nestings x ON x.tenant_id = {own} AND x.inner_id = g.id
+        FROM found_groups g CROSS JOIN group_nestings x WHERE x.tenant_id = {own} AND x.inner_id = g.id
         UNION ALL
-        {row("platform group", "x.id", "x.attributes")} FROM found_groups g JOIN platform_groups x ON x.id = g.id
-        WHERE NOT x.deleted
+        {row("platform group", "x.id", "x.attributes")} FROM found_groups g CROSS JOIN platform_groups x
+        WHERE x.id = g.id AND NOT x.deleted
         UNION ALL
         {row("platform nesting", "x.inner_id", "x.outer_id")}
-        FROM found_groups g JOIN platform_nestings x ON x.inner_id = g.id
+        FROM found_groups g CROSS JOIN platform_nestings x WHERE x.inner_id = g.id
         UNION ALL
         {row("many", "m.kind", "m.id")} FROM many m
         UNION ALL
         {
         row("grant", "x.subject_type", "x.subject_id", "x.role", "x.place_type", "x.place_id", "x.starts", "x.expires")
     }
-        FROM holders h JOIN assignments x
-          ON x.tenant_id = {own} AND x.subject_type = h.kind AND x.subject_id = h.id
-        WHERE NOT EXISTS (SELECT 1 FROM many m WHERE m.kind = h.kind AND m.id = h.id)
+        FROM holders h CROSS JOIN assignments x
+        WHERE x.tenant_id = {own} AND x.subject_type = h.kind AND x.subject_id = h.id
+          AND NOT EXISTS (SELECT 1 FROM many m WHERE m.kind = h.kind AND m.id = h.id)
         UNION ALL
         {
         row("placed", "x.subject_type", "x.subject_id", "x.role", "x.place_type", "x.place_id", "x.starts", "x.expires")
     }
-        FROM asked_placed w JOIN assignments x
-          ON x.tenant_id = {own} AND x.subject_type = w.kind AND x.subject_id = w.id
-         AND x.place_type = w.place_type AND x.place_id = w.place_id
+        FROM asked_placed w CROSS JOIN assignments x
+        WHERE x.tenant_id = {own} AND x.subject_type = w.kind AND x.subject_id = w.id
+          AND x.place_type = w.place_type AND x.place_id = w.place_id
         UNION ALL
         {
         row(
