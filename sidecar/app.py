@@ -27,6 +27,7 @@ from sidecar.greeting import example_answer, greet
 from sidecar.handlers import health
 from sidecar.handlers.check import check
 from sidecar.handlers.explain import explain
+from sidecar.handlers.metrics import metrics
 from sidecar.keys import DECIDER, IDS, KEEPER, POLICIES, SETTINGS, TRAFFIC
 from sidecar.logs import server_log, set_up
 from sidecar.middleware import make_guard, nothing_there
@@ -69,6 +70,7 @@ def create_app(
     app.router.add_post("/explain", guard(explain))
     app.router.add_get("/health", guard(health.health))
     app.router.add_get("/ready", guard(health.ready))
+    app.router.add_get("/metrics", guard(metrics))
     app.router.add_route("*", "/{path:.*}", guard(nothing_there))
     return app
 

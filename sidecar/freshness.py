@@ -257,10 +257,19 @@ class Freshness:
             if stream == POLICIES:
                 self.policies = at
             elif (held := self.cache.shared if tenant is None else self.cache.tenants.get(tenant)) is not None:
-                _move(held, at, polled.changes.get(stream, []))
+                self._move(held, at, polled.changes.get(stream, []))
         if moved:
             tenants = [tenant for stream in moved if (tenant := tenant_of(stream)) is not None]
             self._on_change(tenants if len(tenants) == len(moved) else None)
+
+    def _move(self, held: StreamViews, at: Position, changes: list[Change]) -> None:
+        """Apply changes to a stream; where some are missing, drop all that is held of it."""
+        is_whole = _is_whole(held.at.n, at, changes)
+        for change in changes if is_whole else ():
+            self.cache.note(held, change)
+        held.at = at
+        if not is_whole:
+            held.drop_all()
 
     def _take_into_use(self, tenant: str, polled: Polled) -> None:
         at = polled.at.get(stream_of(tenant))
@@ -295,16 +304,6 @@ def _follows(before: Position, at: Position, changes: list[Change]) -> bool:
 def _is_whole(after: int, at: Position, changes: list[Change]) -> bool:
     """Say whether changes lead from a revision to another without a gap."""
     return [change.n for change in changes] == list(range(after + 1, at.n + 1))
-
-
-def _move(held: StreamViews, at: Position, changes: list[Change]) -> None:
-    """Apply changes; where some are missing, drop all that is held of the stream."""
-    is_whole = _is_whole(held.at.n, at, changes)
-    for change in changes if is_whole else ():
-        held.note(change)
-    held.at = at
-    if not is_whole:
-        held.drop_all()
 
 
 def _learn(held: StreamViews, changes: list[Change]) -> None:

@@ -8,8 +8,8 @@ dropped; nothing expires by time, since every view stands until a change is seen
 
 Example: `cache.tenants["acme"].views["principal:user:ann"]` is ann's membership, groups and roles in acme.
 
-Bounds: `max_views` in all; of unknown ids `MAX_ABSENT`, kept apart, so that somebody who asks for what is not there
-displaces nothing that is; `MAX_TENANTS` in use.
+Bounds, each over all streams: `max_views`; `MAX_ABSENT` of unknown ids, kept apart, so that somebody who asks for what is
+not there displaces nothing that is; `MAX_PLACED`; `MAX_CHANGED`; `MAX_TENANTS` in use.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from store.answers import Change
 from store.streams import EVERYTHING, NOWHERE, Position
 from store.views import View, Views
 
-MAX_VIEWS: Final = 1_000_000
+MAX_VIEWS: Final = 500_000
 MAX_ABSENT: Final = 50_000
 MAX_TENANTS: Final = 10_000
-#: Most keys of one stream whose last change is remembered; past it all that was read before is taken for old.
-MAX_CHANGED: Final = 10_000
-#: Most places of one tenant's holders of too many roles.
-MAX_PLACED: Final = 50_000
+#: Most keys whose last change is remembered; past it all that was read before is taken for old.
+MAX_CHANGED: Final = 200_000
+#: Most places at which holders of too many roles were looked up.
+MAX_PLACED: Final = 200_000
 
 Placed = dict[tuple[str, str], tuple[Grant, ...]]
 
@@ -66,9 +66,11 @@ class StreamViews:
             self.absent.pop(key, None)
         if self.placed and change.keys:
             self.placed.clear()
-        if len(self.changed) > MAX_CHANGED:
-            self.changed.clear()
-            self.floor = change.n
+
+    def forget_changes(self) -> None:
+        """Know no change in detail: what was read before now is old."""
+        self.floor = self.at.n
+        self.changed.clear()
 
     def drop_all(self) -> None:
         """Hold nothing, and take nothing that was read before now."""
@@ -90,15 +92,14 @@ class Cache:
         self.on_evict = on_evict
         self.shared = StreamViews(NOWHERE, 0)
         self.tenants: dict[str, StreamViews] = {}
-        self.hits = self.misses = self.evictions = 0
-        self._stored = 0
-        self._absent = 0
+        self.evictions = 0
+        self._stored = self._absent = self._placed = self._changed = 0
 
     def begin_anew(self, at: Position, floor: int) -> None:
         """Hold nothing: another history begins, or the first."""
         self.shared = StreamViews(at, floor)
         self.tenants.clear()
-        self._stored = self._absent = 0
+        self._stored = self._absent = self._placed = self._changed = 0
 
     def use(self, tenant: str, at: Position, floor: int) -> StreamViews:
         """Take a tenant into use, where it stands now."""
@@ -129,11 +130,19 @@ class Cache:
 
     def store_placed(self, stream: StreamViews, found: Placed, n: int, key_of: Callable[[str], str]) -> None:
         """Take in what holders hold on single places."""
-        if len(stream.placed) > MAX_PLACED:
-            stream.placed.clear()
         for (holder, place), grants in found.items():
             if stream.is_current(key_of(holder), n):
                 stream.placed[holder, place] = grants
+                self._placed += 1
+        if self._placed > MAX_PLACED:
+            self._forget_placed(stream)
+
+    def note(self, stream: StreamViews, change: Change) -> None:
+        """Take in one change of a stream."""
+        stream.note(change)
+        self._changed += len(change.keys)
+        if self._changed > MAX_CHANGED:
+            self._forget_changes()
 
     def counts(self) -> dict[str, int]:
         """How many of what there are."""
@@ -148,7 +157,7 @@ class Cache:
 
     # --- bounds ------------------------------------------------------------------------------------
 
-    # The two tallies count what came in since they were last set right: never less than there is.
+    # The tallies count what came in since they were last set right: never less than there is.
 
     def _keep_bounds(self) -> None:
         if self._absent > MAX_ABSENT:
@@ -164,6 +173,21 @@ class Cache:
             for stream in (self.shared, *self.tenants.values()):
                 stream.absent.clear()
             self._absent = 0
+
+    def _forget_placed(self, latest: StreamViews) -> None:
+        self._placed = self.counts()["placed"]
+        if self._placed > MAX_PLACED:
+            for stream in self.tenants.values():
+                if stream is not latest or len(stream.placed) > MAX_PLACED:
+                    stream.placed.clear()
+            self._placed = self.counts()["placed"]
+
+    def _forget_changes(self) -> None:
+        self._changed = self.counts()["changed"]
+        if self._changed > MAX_CHANGED:
+            for stream in (self.shared, *self.tenants.values()):
+                stream.forget_changes()
+            self._changed = 0
 
     def _evict(self) -> None:
         """Drop the older half of the largest stream. Memos that stand on it stay: they were derived from facts that
