@@ -8,8 +8,8 @@ dropped; nothing expires by time, since every view stands until a change is seen
 
 Example: `cache.tenants["acme"].views["principal:user:ann"]` is ann's membership, groups and roles in acme.
 
-Bounds, each over all streams: `max_views`; `MAX_ABSENT` of unknown ids, kept apart, so that somebody who asks for what is
-not there displaces nothing that is; `MAX_PLACED`; `MAX_CHANGED`; `MAX_TENANTS` in use.
+Bounds, each over all streams: `max_views`; `MAX_ABSENT` of unknown ids, kept apart, so that somebody who asks for what
+is not there displaces nothing that is; `MAX_PLACED`; `MAX_CHANGED`; `MAX_TENANTS` in use.
 """
 
 from __future__ import annotations
