@@ -102,28 +102,26 @@ class StoreDecider:
 
     async def answer(self, attempt: Attempt, asked: Sequence[Asked], at_least: str | None) -> str:
         if at_least is None:
-            if self._freshness.is_fresh():
-                with suppress(NotLoadedError):
-                    return attempt(self._loaded())
-            return await self._answer_cold(attempt, asked)
+            return await self._answer(attempt, asked)
         tokens = read_tokens(at_least)
         try:
             model = self._loaded().policy.model
             tenants = {IMPLICIT_TENANT} if not model.has_tenant else {name for one in asked for name in voices(one)}
             await self._freshness.reach(tokens, tenants)
-            return await self._answer_cold(attempt, asked)
+            return await self._answer(attempt, asked)
         except StaleError as error:
             raise PublicError(503, "stale", "the facts asked for cannot be had in time") from error
 
-    async def _answer_cold(self, attempt: Attempt, asked: Sequence[Asked]) -> str:
-        for number in range(ROUNDS + 1):
+    async def _answer(self, attempt: Attempt, asked: Sequence[Asked]) -> str:
+        for number in range(ROUNDS):
             if not self._freshness.is_fresh():
                 raise StaleError
             with suppress(NotLoadedError):
                 return attempt(self._loaded())
-            if number == ROUNDS:
-                break
-            await self._load(attempt, asked if number == 0 else ())
+            await self._load(attempt, () if number else asked)
+        if self._freshness.is_fresh():
+            with suppress(NotLoadedError):
+                return attempt(self._loaded())
         return await self._answer_from_snapshots(attempt, asked)
 
     async def _load(self, attempt: Attempt, asked: Sequence[Asked]) -> None:

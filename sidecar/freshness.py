@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Final, Protocol
 
 from sidecar.views import Cache, StreamViews
@@ -160,11 +160,11 @@ class Freshness:
             StoreError, TimeoutError: no answer.
         """
         if self._running is None or self._running.done():
-            self._running = asyncio.create_task(self._poll_once())
+            self._running = _quietly(self._poll_once())
             await asyncio.shield(self._running)
             return
         if self._queued is None or self._queued.done():
-            self._queued = asyncio.create_task(self._poll_after(self._running))
+            self._queued = _quietly(self._poll_after(self._running))
         await asyncio.shield(self._queued)
 
     async def _poll_after(self, before: asyncio.Task[None]) -> None:
@@ -292,6 +292,13 @@ class Freshness:
         if tenant is not None:
             return self.cache.tenants[tenant].at
         return self.policies if stream == POLICIES else self.cache.shared.at
+
+
+def _quietly(poll: Coroutine[None, None, None]) -> asyncio.Task[None]:
+    """Run a poll; should nobody wait for it any more, its failure is nobody's."""
+    task = asyncio.create_task(poll)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return task
 
 
 def _follows(before: Position, at: Position, changes: list[Change]) -> bool:

@@ -6,8 +6,9 @@ leaves a protection off; for the same reason so is a known one that asks for a p
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -49,7 +50,7 @@ class Settings:
 
     policies: Path = Path("policies")
     facts: Path | None = None
-    database_url: str = DEFAULT_DATABASE_URL
+    database_url: str = field(default=DEFAULT_DATABASE_URL, repr=False)  # it may hold a password
     max_staleness_s: float = 5.0
     workers: int = 1
     http: Address = field(default=DEFAULT_HTTP)
@@ -80,6 +81,19 @@ class Settings:
     def public_host(self) -> str | None:
         """The host, and port if it has one, of the public URL."""
         return urlsplit(self.public_url).netloc.lower() if self.public_url else None
+
+    def to_json(self) -> str:
+        """Write them down for another process. It may hold a password: for a pipe, never for a command line or a log."""
+        said = {each.name: getattr(self, each.name) for each in fields(self)}
+        paths = {"policies": str(self.policies), "facts": str(self.facts) if self.facts else None}
+        return json.dumps(said | paths | {"http": str(self.http)})
+
+    @classmethod
+    def from_json(cls, text: str) -> Settings:
+        """Read what `to_json` wrote."""
+        said = json.loads(text)
+        facts = Path(said["facts"]) if said["facts"] else None
+        return cls(**said | {"policies": Path(said["policies"]), "facts": facts, "http": parse_address(said["http"])})
 
     @classmethod
     def read(

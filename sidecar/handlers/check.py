@@ -36,11 +36,18 @@ async def check(request: web.Request, caller: Caller) -> web.Response:
     ids = request.app[IDS]
     try:
         said = await request.app[DECIDER].answer(
-            lambda loaded: answer(question, loaded, ids), questions(question), request.headers.get(AT_LEAST)
+            lambda loaded: answer(question, loaded, ids), questions(question), demanded(request)
         )
     except StaleError:
         said = answer_stale(question, request.app[POLICIES].loaded, ids)
     return json_answer(said)
+
+
+def demanded(request: web.Request) -> str | None:
+    """Return the tokens of states that the facts must have reached; None: none are named."""
+    if AT_LEAST not in request.headers:
+        return None
+    return ",".join(request.headers.getall(AT_LEAST))
 
 
 def questions(question: Request | Batch) -> Sequence[Request]:

@@ -11,7 +11,7 @@ from sidecar.body import read_json
 from sidecar.callers import Caller
 from sidecar.errors import PublicError, bad_request
 from sidecar.freshness import StaleError
-from sidecar.handlers.check import AT_LEAST, reader_for
+from sidecar.handlers.check import demanded, reader_for
 from sidecar.keys import DECIDER
 from sidecar.wire import Batch
 
@@ -28,7 +28,7 @@ async def explain(request: web.Request, caller: Caller) -> web.Response:
         said = await request.app[DECIDER].answer(
             lambda loaded: json.dumps(reasoning(loaded.policy, question, loaded.facts)),
             (question,),
-            request.headers.get(AT_LEAST),
+            demanded(request),
         )
     except StaleError as error:
         raise PublicError(503, "stale", "there are no facts that are fresh enough to explain by") from error
