@@ -8,7 +8,7 @@ everywhere. Keys are computed and never found by pattern.
     acme's   principal:user:ann    bylaw:v1:t:{acme}:principal:user:ann
     acme's   tenant                bylaw:v1:t:{acme}:tenant
 
-The braces are what Redis Cluster hashes by: all keys of a tenant lie on one node. Ids have none, since they are encoded.
+The braces are what Redis Cluster hashes by: all keys of a tenant lie on one node. Ids have none: they are encoded.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 from engine import PolicyError
@@ -20,12 +20,16 @@ from engine.policy import BoundFacts, Policy
 from sidecar.freshness import Freshness
 from sidecar.loader import Loader
 from sidecar.source import CachedFacts
-from sidecar.views import Cache
+from sidecar.views import Cache, StreamViews
 from store.database import Database
 from store.errors import StoreError
 from store.hints import listen
 from store.reading import Reader
 from store.rights import SIDECAR, check_rights
+
+if TYPE_CHECKING:
+    from sidecar.second_level import SecondLevel
+    from store.redis_port import Redis
 
 #: How often a process says that it lives.
 SEEN_S: Final = 30.0
@@ -46,10 +50,18 @@ class Keeper:
 
     Args:
         questioner: what is derived from the facts; None as long as there is no policy.
+        redis_url: where hints come from, beside the database; with `cache_key` also views that other processes loaded.
     """
 
     def __init__(
-        self, url: str, *, max_staleness_s: float, questioner: Callable[[], Questioner | None], name: str | None = None
+        self,
+        url: str,
+        *,
+        max_staleness_s: float,
+        questioner: Callable[[], Questioner | None],
+        redis_url: str | None = None,
+        cache_key: bytes | None = None,
+        name: str | None = None,
     ) -> None:
         self.name = name or uuid4().hex
         self.database = Database(url)
@@ -58,12 +70,24 @@ class Keeper:
         self.freshness = Freshness(
             self.reader, self.cache, max_staleness_s=max_staleness_s, clock=clock, on_change=self._forget
         )
-        self.loader = Loader(self.reader, self.cache, self.freshness)
+        self.redis: Redis | None = None
+        self.second: SecondLevel | None = None
+        if redis_url is not None:
+            self._use_redis(redis_url, cache_key)
+        self.loader = Loader(self.reader, self.cache, self.freshness, self.second)
         self.problem: str | None = None
         self._questioner = questioner
         self._acknowledged: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._seen = clock()
+
+    def _use_redis(self, url: str, key: bytes | None) -> None:
+        from sidecar.second_level import SecondLevel  # not every process has it
+        from store.redis_port import Redis
+
+        self.redis = Redis(url)
+        if key is not None:
+            self.second = SecondLevel(self.redis, self.cache, self.freshness, key, head_at=StreamViews.head_at)
 
     async def start(self) -> None:
         """Connect, and be up to date.
@@ -81,6 +105,8 @@ class Keeper:
             asyncio.create_task(self._follow()),
             asyncio.create_task(listen(self.database, self.freshness.wake.set)),
         ]
+        if self.redis is not None:
+            self._tasks.append(asyncio.create_task(self.redis.listen(self.freshness.wake.set)))
 
     async def stop(self) -> None:
         """Leave: nobody waits for receipts of this process any more."""
@@ -90,6 +116,10 @@ class Keeper:
         with suppress(StoreError, TimeoutError):
             async with asyncio.timeout(LEAVE_S):
                 await self.reader.unregister()
+        if self.second is not None:
+            await self.second.close()
+        if self.redis is not None:
+            await self.redis.close()
         await self.database.close()
 
     # --- the policy's side -------------------------------------------------------------------------
@@ -190,4 +220,7 @@ class Keeper:
             told |= {"status": "degraded", "error": "unavailable", "message": self.problem}
         else:
             told |= {"status": "ok"}
-        return {"database": {"url": self.database.shown, **told}}
+        found: dict[str, dict[str, Any]] = {"database": {"url": self.database.shown, **told}}
+        if self.redis is not None:
+            found["redis"] = dict(self.redis.status())
+        return found

@@ -28,6 +28,8 @@ MAX_ABSENT: Final = 50_000
 MAX_TENANTS: Final = 10_000
 #: Most keys whose last change is remembered; past it all that was read before is taken for old.
 MAX_CHANGED: Final = 200_000
+#: Most revisions of a stream whose heads are remembered.
+MAX_HEADS: Final = 64
 #: Most places at which holders of too many roles were looked up.
 MAX_PLACED: Final = 200_000
 
@@ -40,16 +42,18 @@ class StreamViews:
     Attributes:
         floor: what changed up to this revision is not known in detail; what was read before is old.
         changed: the last change of each key since.
+        heads: of the last revisions, by which an entry from another history is told.
         absent: keys under which nothing is stored.
         placed: what holders of too many roles hold on one place.
     """
 
-    __slots__ = ("absent", "at", "changed", "floor", "placed", "views")
+    __slots__ = ("absent", "at", "changed", "floor", "heads", "placed", "views")
 
     def __init__(self, at: Position, floor: int) -> None:
         self.at = at
         self.floor = floor
         self.changed: dict[str, int] = {}
+        self.heads: dict[int, str] = {at.n: at.head}
         self.views: Views = {}
         self.absent: dict[str, None] = {}
         self.placed: Placed = {}
@@ -57,6 +61,9 @@ class StreamViews:
     def note(self, change: Change) -> None:
         """Take in one change: drop what it touched, remember that it did."""
         self.at = Position(change.n, change.head)
+        self.heads[change.n] = change.head
+        if len(self.heads) > MAX_HEADS:
+            del self.heads[next(iter(self.heads))]
         if EVERYTHING in change.keys:
             self.drop_all()
             return
@@ -77,6 +84,10 @@ class StreamViews:
         self.floor = self.at.n
         for held in (self.changed, self.views, self.absent, self.placed):
             held.clear()
+
+    def head_at(self, n: int) -> str | None:
+        """Return the head that the stream had at a revision, as far as that is remembered."""
+        return self.at.head if n == self.at.n else self.heads.get(n)
 
     def is_current(self, key: str, n: int) -> bool:
         """Say whether what was read of a key at a revision is still what is stored, as far as changes are applied."""
