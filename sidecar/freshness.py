@@ -20,6 +20,7 @@ import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Final, Protocol
 
+from engine.facts import IMPLICIT_TENANT
 from sidecar.views import Cache, StreamViews
 from store.answers import UNKNOWN, Change, Polled, known_text
 from store.errors import StoreError
@@ -272,7 +273,7 @@ class Freshness:
             held.drop_all()
 
     def _take_into_use(self, tenant: str, polled: Polled) -> None:
-        at = polled.at.get(stream_of(tenant))
+        at = polled.at.get(stream_of(tenant), NOWHERE if tenant == IMPLICIT_TENANT else None)
         if at is None:
             self.cache.store(self.cache.shared, {tenant_key(tenant): None}, self.cache.shared.at.n)
             return

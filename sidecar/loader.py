@@ -143,34 +143,44 @@ class Loader:
 
     async def _keep(self, tenant: str, found: Gathered, epoch: int) -> bool:
         """Keep what was found, as far as no change touched it; say whether all of it was kept."""
-        if not await self._catch_up(tenant, found):
-            return False
+        await self._catch_up(tenant, found)
+        if tenant and tenant not in self._cache.tenants and self._is_there(tenant, found):
+            await self._take_into_use(tenant, found, epoch)
         # INVARIANT: no await from here on.
-        shared_n, own_n = found.at(GLOBAL).n, found.at(stream_of(tenant)).n
-        is_whole = self._cache.store(self._cache.shared, found.shared, shared_n)
-        if not tenant:
-            return is_whole
+        if found.loaded.moment.line != self._freshness.line or self._is_above(tenant, found):
+            return False
+        is_whole = self._cache.store(self._cache.shared, found.shared, found.at(GLOBAL).n)
         held = self._cache.tenants.get(tenant)
         if held is None:
-            if stream_of(tenant) not in found.loaded.at and tenant != IMPLICIT_TENANT:
-                return is_whole  # there is no such tenant
-            if not self._stood_still(found, epoch):
-                return False
-            at = found.at(stream_of(tenant))
-            held = self._cache.use(tenant, at, at.n)
+            return is_whole and not self._is_there(tenant, found)
+        own_n = found.at(stream_of(tenant)).n
         self._cache.store_placed(held, found.placed, own_n, subject_key)
         return self._cache.store(held, found.own, own_n) and is_whole
 
-    async def _catch_up(self, tenant: str, found: Gathered) -> bool:
-        """Poll until what was read is applied here; say whether it then is of this history."""
+    async def _catch_up(self, tenant: str, found: Gathered) -> None:
+        """Poll until what was read is applied here, and is of the history that is followed."""
         for _ in range(TRIES):
             if found.loaded.moment.line == self._freshness.line and not self._is_above(tenant, found):
-                break
+                return
             await self._freshness.poll()
-        if tenant and tenant not in self._cache.tenants and self._is_apart(found):
+
+    async def _take_into_use(self, tenant: str, found: Gathered, epoch: int) -> None:
+        """Take a tenant into use: where the load found it, if all stood still since it began (what all tenants share is
+        applied as it was then, and no poll spoke for the time since); else by a poll."""
+        is_apart = (
+            found.loaded.moment.line != self._freshness.line
+            or found.at(GLOBAL) != self._cache.shared.at
+            or found.at(POLICIES) != self._freshness.policies
+        )
+        if is_apart or self._freshness.epoch != epoch:
             await self._freshness.activate(tenant)
-        is_above = self._is_above(tenant, found)
-        return found.loaded.moment.line == self._freshness.line and not is_above
+        else:
+            at = found.at(stream_of(tenant))
+            self._cache.use(tenant, at, at.n)
+
+    def _is_there(self, tenant: str, found: Gathered) -> bool:
+        """Say whether there is such a tenant. The one of a policy without tenants is always there."""
+        return stream_of(tenant) in found.loaded.at or tenant == IMPLICIT_TENANT
 
     def _is_above(self, tenant: str, found: Gathered) -> bool:
         """Say whether what was read is newer than what is applied."""
@@ -180,14 +190,6 @@ class Loader:
             or found.at(POLICIES).n > self._freshness.policies.n
             or (held is not None and found.at(stream_of(tenant)).n > held.at.n)
         )
-
-    def _is_apart(self, found: Gathered) -> bool:
-        return found.at(GLOBAL) != self._cache.shared.at or found.at(POLICIES) != self._freshness.policies
-
-    def _stood_still(self, found: Gathered, epoch: int) -> bool:
-        """Say whether a tenant may come into use where a load found it: what all share is applied as it was then, and
-        no poll spoke for the time since."""
-        return self._freshness.epoch == epoch and not self._is_apart(found)
 
 
 async def gather(snapshots: Snapshots, tenant: str, wanted: Wanted, more: More, shelf: Shelf) -> Gathered:
