@@ -1,4 +1,4 @@
-"""The command line: `bylaw lint | fmt | test | decide | dev | version`.
+"""The command line: `bylaw lint | fmt | test | decide | serve | dev | migrate | seed | version`.
 
 Arguments and exit codes are here; what each command does is in `bylaw/commands/`, imported when it is called, so that
 `bylaw lint` loads neither a server nor a database. Exit codes: 0 clean or allow, 1 findings, failures or deny, 2 the
@@ -24,7 +24,10 @@ def parser() -> argparse.ArgumentParser:
     _add_fmt(commands)
     _add_test(commands)
     _add_decide(commands)
+    _add_serve(commands)
     _add_dev(commands)
+    _add_migrate(commands)
+    _add_seed(commands)
     version = commands.add_parser("version", help="print the version")
     _add_json(version)
     return top
@@ -87,11 +90,70 @@ def _add_decide(commands: Commands[argparse.ArgumentParser]) -> None:
     _add_json(command)
 
 
+def _add_serve(commands: Commands[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("serve", help="serve decisions on the facts of a store")
+    _add_database(command)
+    _add_service(command)
+
+
 def _add_dev(commands: Commands[argparse.ArgumentParser]) -> None:
-    command = commands.add_parser("dev", help="serve decisions from a policy and a facts file, to try it out")
-    command.add_argument("--policies", metavar="DIR", help="directory of *.bylaw (BYLAW_POLICIES)")
-    command.add_argument("--facts", metavar="FILE", required=True, help="facts to decide on")
-    command.add_argument("--http", metavar="HOST:PORT", help="where to listen (BYLAW_HTTP, 127.0.0.1:8180)")
+    command = commands.add_parser(
+        "dev", help="serve decisions, to try things out: an SQLite store is made and filled where there is none"
+    )
+    facts = command.add_mutually_exclusive_group()
+    facts.add_argument("--facts", metavar="FILE", help="decide on the facts of this file, without a store")
+    _add_database(facts)
+    _add_service(command)
+
+
+def _add_database(command: argparse._ActionsContainer) -> None:
+    command.add_argument(
+        "--database-url", metavar="URL", help="the store (BYLAW_DATABASE_URL, sqlite+aiosqlite:///bylaw.db)"
+    )
+
+
+def _add_service(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--policies", metavar="DIR", help="directory of *.bylaw (BYLAW_POLICIES, policies)")
+    command.add_argument(
+        "--http", metavar="HOST:PORT", help="where to listen, or unix:/path (BYLAW_HTTP, 127.0.0.1:8180)"
+    )
+    command.add_argument("--workers", metavar="N", help="processes on one port (1)")
+    command.add_argument(
+        "--max-staleness",
+        metavar="TIME",
+        help="how old facts may be where the store cannot be reached (BYLAW_MAX_STALENESS, 5s)",
+    )
+    command.add_argument("--callers", metavar="WHO", help="who may ask (BYLAW_CALLERS, loopback)")
+    command.add_argument("--public-url", metavar="URL", help="how clients know the service (BYLAW_PUBLIC_URL)")
+    _add_json(command)
+
+
+def _add_migrate(commands: Commands[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("migrate", help="make the tables of a database, or change them to this version's")
+    steps = command.add_subparsers(dest="step", metavar="up|down|status", required=True)
+    up = steps.add_parser("up", help="do all that is pending")
+    up.add_argument(
+        "--restored",
+        action="store_true",
+        help="the database came from a backup: name its history anew, so that revisions of what was lost count no more",
+    )
+    down = steps.add_parser("down", help="take the last step back")
+    down.add_argument("--lose-facts", action="store_true", help="even if facts are lost by it")
+    status = steps.add_parser("status", help="say what was done, and what is pending")
+    for step in (up, down, status):
+        step.add_argument(
+            "--database-url",
+            metavar="URL",
+            help="(BYLAW_MIGRATE_URL, BYLAW_DATABASE_URL, sqlite+aiosqlite:///bylaw.db)",
+        )
+        _add_json(step)
+
+
+def _add_seed(commands: Commands[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("seed", help="put a facts file into the store; nothing that is there is removed")
+    command.add_argument("file", metavar="FILE", help="a facts file")
+    command.add_argument("--policies", metavar="DIR", help="directory of *.bylaw (BYLAW_POLICIES, policies)")
+    _add_database(command)
     _add_json(command)
 
 

@@ -1,36 +1,47 @@
 """Writing: one transaction, one revision of each stream that it touches, one audit row each.
 
-The first statement moves the counters, and the row lock that it takes is held until the commit: so revisions are numbered
-in the order of their commits, without gaps, and what one write checks no other can change meanwhile. (A sequence gives
-numbers in the order of asking; whoever reads by it skips what commits late.)
+The first statement moves the counters, and the row lock that it takes is held until the commit: so revisions are
+numbered in the order of their commits, without gaps, and what one write checks no other can change meanwhile. (A
+sequence gives numbers in the order of asking; whoever reads by it skips what commits late.)
 
-What a write touched is noted with `touch`, what it did with `record`; both are kept when the transaction ends, or nothing
-is. The hash of a stream's last audit row is its *head*: it names the whole history of the stream, so that two
+What a write touched is noted with `touch`, what it did with `record`; both are kept when the transaction ends, or
+nothing is. The hash of a stream's last audit row is its *head*: it names the whole history of the stream, so that two
 histories with the same number can be told apart.
+
+A `Writer` opens writes, and hints at what moved once they are committed. Who reads polls anyway: a hint that is lost or
+late costs time, never truth.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
+import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from sqlalchemy import delete, insert, select, update
+from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from store.database import Database
 from store.errors import RefusedError
+from store.pseudonyms import persons_in, stand_ins, veiled
 from store.queries import notify, read_line
-from store.streams import EVERYTHING, GLOBAL, POLICIES, in_lock_order, stream_of, tenant_of
+from store.streams import EVERYTHING, GLOBAL, NOWHERE, POLICIES, Position, in_lock_order, stream_of, tenant_of
 from store.tables import audit_log, changes, platform_audit_log, revisions
 from store.times import write_time
 from store.tokens import Token, tenant_digest
 
+_log = logging.getLogger("bylaw.store")
+
 Clock = Callable[[], int]
+#: Tells other processes, outside the database, which streams moved.
+Hint = Callable[[list[str]], Awaitable[None]]
 
 KEEP_REVISIONS: Final = 10_000
 KEEP_NS: Final = 3600 * 1_000_000_000
@@ -40,16 +51,15 @@ MAX_KEYS: Final = 1000
 PRUNE_EVERY: Final = 64
 #: Who writes when nobody in particular does.
 SYSTEM_ACTOR: Final = "system:system"
+#: So long a write that is committed waits for its hint.
+HINT_TIMEOUT_S: Final = 0.25
 
 
-class Position(NamedTuple):
-    """How far a stream is: its number, and the head that tells its history."""
+class NeedsSharedError(RefusedError):
+    """The write turned out to change what all tenants share, and had not locked it: begin it again with `shared`."""
 
-    n: int
-    head: str
-
-
-NOWHERE: Final = Position(0, "")
+    def __init__(self) -> None:
+        super().__init__("needs_shared", "this changes what all tenants share: write again with `shared`")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +95,20 @@ class Write:
             raise RuntimeError("this write has no tenant")
         return self.tenant
 
+    @property
+    def streams(self) -> list[str]:
+        """The streams that move."""
+        return list(self._before)
+
+    def want_shared(self) -> None:
+        """Demand that what all tenants share is locked.
+
+        Raises:
+            NeedsSharedError: it is not.
+        """
+        if GLOBAL not in self._before:
+            raise NeedsSharedError
+
     def touch(self, stream: str, *keys: str) -> None:
         """Note what changed.
 
@@ -100,27 +124,30 @@ class Write:
         self.touch(stream_of(self.owner), *keys)
 
     def record(self, action: str, **detail: Any) -> None:
-        """Note what was done, for the audit log."""
+        """Note what was done, for the audit log; `"user:ann"`, wherever it stands, is put behind a pseudonym."""
         self._entries.append(_Entry(action, detail))
 
     async def begin_stream(self, tenant: str) -> None:
-        """Make the stream of a tenant that this write makes."""
-        await self.connection.execute(insert(revisions).values(stream=stream_of(tenant), n=0, head=""))
+        """Begin the stream of a tenant that this write makes: the write is its first revision."""
+        stream = stream_of(tenant)
+        await self.connection.execute(insert(revisions).values(stream=stream, n=1, head=""))
+        self._before[stream] = NOWHERE
+        self._keys[stream] = set()
 
     async def finish(self) -> None:
         """Write the change log and the audit log. The last statements of the transaction."""
         at = write_time(self.now)
-        entries = json.dumps([[e.action, e.detail] for e in self._entries], sort_keys=True, separators=(",", ":"))
+        actor, entries = await self._said()
         for stream, before in self._before.items():
             n = before.n + 1
-            head = chained(before.head, stream, n, at, self.actor, entries)
+            head = chained(before.head, stream, n, at, actor, entries)
             keys = self._keys[stream]
             listed = [EVERYTHING] if EVERYTHING in keys or len(keys) > MAX_KEYS else sorted(keys)
             row = {"n": n, "at": at, "before": before.head}
             await self.connection.execute(
                 insert(changes).values(stream=stream, head=head, keys=json.dumps(listed), **row)
             )
-            audited = {**row, "actor": self.actor, "entries": entries, "hash": head}
+            audited = {**row, "actor": actor, "entries": entries, "hash": head}
             owner = tenant_of(stream)
             if owner is None:
                 await self.connection.execute(insert(platform_audit_log).values(stream=stream, **audited))
@@ -131,6 +158,13 @@ class Write:
                 await self._prune(stream, n)
         await notify(self.connection, list(self._before))
         self.token = await self._token()
+
+    async def _said(self) -> tuple[str, str]:
+        """Write down who did what, without the names of persons."""
+        said = [[entry.action, entry.detail] for entry in self._entries]
+        names = await stand_ins(self.connection, persons_in([self.actor, said]))
+        entries = json.dumps(veiled(said, names), sort_keys=True, separators=(",", ":"))
+        return names.get(self.actor, self.actor), entries
 
     async def _prune(self, stream: str, n: int) -> None:
         old = (changes.c.at < write_time(self.now - KEEP_NS)) | (changes.c.n <= n - KEEP_REVISIONS)
@@ -163,6 +197,7 @@ async def writing(
     tenant: str | None = None,
     shared: bool = False,
     others: Iterable[str] = (),
+    making: bool = False,
     actor: str = SYSTEM_ACTOR,
     clock: Clock = time.time_ns,
 ) -> AsyncIterator[Write]:
@@ -172,14 +207,17 @@ async def writing(
         tenant: whose rows are written.
         shared: rows of all tenants are written, too: stream g moves.
         others: tenants whose streams move without that their rows are seen.
+        making: the tenant is not there yet, and is made by this write (`Write.begin_stream`).
         actor: who does it, `"user:ann"`.
 
     Raises:
         RefusedError: there is no such tenant.
         UnavailableError: the database cannot be reached; whether the write was done is then unknown.
     """
-    wanted = {stream_of(name) for name in others} | ({stream_of(tenant)} if tenant is not None else set())
-    if shared or tenant is None:
+    wanted = {stream_of(name) for name in others}
+    if tenant is not None and not making:
+        wanted.add(stream_of(tenant))
+    if shared or making or tenant is None:
         wanted.add(GLOBAL)
     async with database.changing(tenant) as connection:
         before = {stream: await _advance(connection, stream) for stream in in_lock_order(wanted)}
@@ -200,3 +238,94 @@ async def _advance(connection: AsyncConnection, stream: str) -> Position:
     if row is None:
         raise RefusedError("unknown_tenant", f"there is no tenant `{tenant_of(stream)}`")
     return Position(row.n - 1, row.head)
+
+
+class Writer:
+    """Opens writes to one database, and hints at what moved.
+
+    Args:
+        hint: called with the streams after each commit. What goes wrong there is logged, and the write stands.
+    """
+
+    def __init__(self, database: Database, *, clock: Clock = time.time_ns, hint: Hint | None = None) -> None:
+        self.database = database
+        self._clock = clock
+        self._hint = hint
+        self._hints: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def write(
+        self,
+        *,
+        tenant: str | None = None,
+        shared: bool = False,
+        others: Iterable[str] = (),
+        making: bool = False,
+        actor: str = SYSTEM_ACTOR,
+    ) -> AsyncIterator[Write]:
+        """Open a write, as `writing` does; once it is committed, `token` is set and the hint is on its way.
+
+        Raises:
+            RefusedError: the facts do not allow it.
+            UnavailableError: as there.
+        """
+        with refusing_clearly():
+            async with writing(
+                self.database,
+                tenant=tenant,
+                shared=shared,
+                others=others,
+                making=making,
+                actor=actor,
+                clock=self._clock,
+            ) as write:
+                yield write
+        if self._hint is not None:
+            await self._tell(self._hint, write.streams)
+
+    async def run(
+        self,
+        work: Callable[[Write], Awaitable[object]],
+        *,
+        tenant: str,
+        shared: bool = False,
+        others: Iterable[str] = (),
+        actor: str = SYSTEM_ACTOR,
+    ) -> Write:
+        """Do work in a write; begin the write again, shared, if it turns out that it must be."""
+        named = list(others)
+        try:
+            async with self.write(tenant=tenant, shared=shared, others=named, actor=actor) as write:
+                await work(write)
+        except NeedsSharedError:
+            async with self.write(tenant=tenant, shared=True, others=named, actor=actor) as write:
+                await work(write)
+        return write
+
+    async def _tell(self, hint: Hint, streams: list[str]) -> None:
+        """Give a hint a moment to be sent, and leave it alone then."""
+        task = asyncio.create_task(_send(hint, streams))
+        self._hints.add(task)  # the loop itself holds tasks weakly
+        task.add_done_callback(self._hints.discard)
+        _, late = await asyncio.wait({task}, timeout=HINT_TIMEOUT_S)
+        if late:
+            _log.warning("the hint of a write takes too long, and is given up")
+            task.cancel()
+
+
+async def _send(hint: Hint, streams: list[str]) -> None:
+    try:
+        await hint(streams)
+    except Exception:
+        _log.warning("the hint of a write could not be sent", exc_info=True)
+
+
+@contextmanager
+def refusing_clearly() -> Iterator[None]:
+    """Turn what a constraint or a column refuses into a refusal. It is for the checks before to say so in better
+    words: what comes here is a mistake of ours, and stays in the log."""
+    try:
+        yield
+    except (IntegrityError, DataError) as error:
+        _log.exception("the database refused what the checks let through")
+        raise RefusedError("conflict", "this contradicts what is stored") from error

@@ -40,6 +40,7 @@ DRIVERS: Final = {"postgresql": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlit
 TENANT_OPTION, BEGIN_OPTION = "bylaw_tenant", "bylaw_begin"
 CONNECT_TIMEOUT_S = 5.0
 BUSY_TIMEOUT_MS = 5000
+_UNDEFINED: Final = {"42P01", "42703"}  # a table, a column
 
 
 def parse_url(written: str) -> URL:
@@ -188,7 +189,7 @@ def failing_clearly(where: str) -> Iterator[None]:
 
 def _says_no_table(error: DBAPIError) -> bool:
     said = str(error.orig)
-    return "no such table" in said or "no such column" in said or "UndefinedTable" in said or "UndefinedColumn" in said
+    return "no such table" in said or "no such column" in said or getattr(error.orig, "sqlstate", "") in _UNDEFINED
 
 
 def _unavailable(where: str, error: BaseException) -> UnavailableError:

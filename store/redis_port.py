@@ -4,20 +4,23 @@ What comes in is text and bytes, what goes out is bytes or nothing: what entries
 believed, is for others to say (`sidecar/second_level.py`). Nothing rests on Redis. It may be gone, slow, stopped in the
 middle of an answer, emptied or rolled back, and all that is lost is time.
 
-INVARIANT: a wedged Redis slows nobody. Each command has a time; where one fails, a *breaker* stays open for a while, in
-which commands come back with nothing at once, then lets one through to try.
+INVARIANT: a wedged Redis slows nobody. A command is waited for only so long; where it is not done or fails, a *breaker*
+stays open for a while, in which commands come back with nothing at once, then lets one through to try.
 
     command ── breaker closed ──▶ within its time ──▶ answer
        │                             └─ not ──▶ counted; breaker open for 0.1 s, 0.2 s … 2 s
        └──── breaker open ──▶ nothing, at once
 
+A command runs in a task of its own, which goes on for a second when it is not waited for any more: so a connection
+that takes long to be made is there for the next one. It also keeps the library's slips from who waits: sending by
+`wait_for`, it loses a cancellation that comes just when the sending is done (up to Python 3.11), and a read lasted 1 s
+instead of 50 ms.
+
 A refusal (no memory, no permission, a read-only replica) is an answer: it is counted and told, and opens nothing.
 
 The channel carries which streams moved, `["g", "t:acme"]`, and no facts: a forged message costs a poll.
 
-The library's own retries are off: they would wait behind our back, for seconds. So are its time-outs of commands: with
-them it sends by `asyncio.wait_for`, which up to Python 3.11 loses a cancellation that comes just when the sending is
-done, and so made a read last as long as its own time-out (seen: 1 s instead of 50 ms). And so is RESP 3, which costs a
+The library's retries and time-outs of commands are off, since they work behind our back, and RESP 3, which costs a
 round trip for each connection and brings nothing here.
 """
 
@@ -28,13 +31,13 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from redis.asyncio.client import Redis as Client
-from redis.asyncio.connection import ConnectionPool
+from redis.asyncio.connection import ConnectionPool, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
@@ -57,13 +60,13 @@ if TYPE_CHECKING:
 
 CHANNEL: Final = "bylaw:v1:hints"
 
-# How long each command may take, connecting included. Somebody waits for an answer behind a read.
+# How long each command is waited for, connecting included. Behind a read stands somebody who asked.
 READ_TIMEOUT_S: Final = 0.05
 WRITE_TIMEOUT_S: Final = 0.25
 PUBLISH_TIMEOUT_S: Final = 0.1
 #: A ping looks whether it is well again; nobody waits for it.
 PING_TIMEOUT_S: Final = 0.5
-#: For connecting and subscribing, where no command has a shorter time.
+#: How long connecting and subscribing may take, and a command that nobody waits for any more.
 CONNECT_TIMEOUT_S: Final = 1.0
 
 #: For how long the breaker stays open: after the first failure, and at most.
@@ -103,7 +106,7 @@ class Redis:
         skipped: how many were not sent, since the breaker was open.
 
     Raises:
-        UnfitError: it is no such URL.
+        UnfitError: it is no such URL, or names certificates that cannot be read.
     """
 
     def __init__(self, url: str, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -119,7 +122,9 @@ class Redis:
             protocol=2,
             driver_info=None,
         )
+        _read_certificates(self._pool)
         self._client = Client(connection_pool=self._pool)
+        self._kept: set[asyncio.Task[Any]] = set()
         self._slots = asyncio.Semaphore(MAX_COMMANDS)
         self._breaker = Breaker(clock)
         self._refused: dict[str, str] = {}
@@ -127,6 +132,9 @@ class Redis:
 
     async def close(self) -> None:
         """Close all connections."""
+        for task in self._kept:
+            task.cancel()
+        await asyncio.gather(*self._kept, return_exceptions=True)
         with suppress(RedisError, OSError, TimeoutError):
             await self._pool.aclose()
 
@@ -178,8 +186,7 @@ class Redis:
             self.skipped += 1
             return None
         try:
-            async with asyncio.timeout(timeout_s), self._slots:
-                found = await send()
+            found = await self._send(timeout_s, send)
         except ResponseError as error:
             self._breaker.succeed()
             self._note_refusal(command, error)
@@ -191,6 +198,34 @@ class Redis:
             _log.warning("%s: Redis answers again", self.shown)
         self._refused.pop(command, None)
         return found
+
+    async def _send(self, timeout_s: float, send: Callable[[], Awaitable[T]]) -> T:
+        """Send a command when its turn comes, and wait for it as long as its time is not over.
+
+        Raises:
+            TimeoutError: it is over.
+        """
+        end = asyncio.get_running_loop().time() + timeout_s
+        async with asyncio.timeout_at(end):
+            await self._slots.acquire()
+        task = self._keep(_bounded(send))
+        task.add_done_callback(lambda _: self._slots.release())
+        await asyncio.wait({task}, timeout=max(0.0, end - asyncio.get_running_loop().time()))
+        if not task.done() or task.cancelled():
+            raise TimeoutError
+        return task.result()
+
+    def _keep(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Have something done, whether somebody waits for it or not."""
+        task = asyncio.create_task(work)
+        self._kept.add(task)  # the loop itself holds tasks weakly
+        task.add_done_callback(self._end)
+        return task
+
+    def _end(self, task: asyncio.Task[Any]) -> None:
+        self._kept.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen here, should nobody wait any more
 
     def _note_refusal(self, command: str, error: ResponseError) -> None:
         self.errors[command] += 1
@@ -218,6 +253,7 @@ class Redis:
                 async with self._subscribed() as channel:
                     self._deaf, pause = None, FIRST_PAUSE_S
                     wake()
+                    self._look()  # and the first read finds a connection
                     await self._hear(channel, wake)
             except Exception as error:  # hints come back when Redis does, whatever it was
                 self._note_deafness(error)
@@ -256,7 +292,11 @@ class Redis:
             if _says(said, "message", "subscribe"):
                 wake()
             if self._breaker.problem is not None:
-                await self.ping()  # while nobody asks, nobody else would learn that it is well again
+                self._look()  # while nobody asks, nobody else would learn that it is well again
+
+    def _look(self) -> None:
+        """Ping, for nobody in particular."""
+        _ = self._keep(self.ping())
 
     def _note_deafness(self, error: Exception) -> None:
         self.errors["listen"] += 1
@@ -308,7 +348,29 @@ class Breaker:
         self._failed_at, self._until, self.problem = now, now + self._pause_s, problem
 
 
-# --- URLs and words -----------------------------------------------------------------------------------
+# --- connections, URLs, words -----------------------------------------------------------------------------------
+
+
+def _read_certificates(pool: ConnectionPool) -> None:
+    """Read certificates once for all connections by TLS: it takes 50 ms, in which the loop stands still.
+
+    Raises:
+        UnfitError: they cannot be read.
+    """
+    if pool.connection_class is not SSLConnection:
+        return
+    try:
+        certificates = SSLConnection(**pool.connection_kwargs).ssl_context
+        certificates.get()
+    except (OSError, RedisError) as error:
+        raise UnfitError("bad_url", "the certificates that the URL of Redis names cannot be read") from error
+
+    class Connection(SSLConnection):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            self.ssl_context = certificates
+
+    pool.connection_class = Connection
 
 
 def shown(url: str) -> str:
@@ -349,6 +411,11 @@ def _check_options(parts: SplitResult) -> None:
 
 def _bad(why: str) -> UnfitError:
     return UnfitError("bad_url", f"that is no URL of a Redis server: {why}")
+
+
+async def _bounded(send: Callable[[], Awaitable[T]]) -> T:
+    async with asyncio.timeout(CONNECT_TIMEOUT_S):
+        return await send()
 
 
 def _says(said: dict[str, object] | None, *kinds: str) -> bool:

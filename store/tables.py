@@ -32,14 +32,14 @@ meta = MetaData(
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
         "uq": "uq_%(table_name)s_%(column_0_N_name)s",
         "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(referred_table_name)s_%(column_0_name)s",
+        "fk": "fk_%(table_name)s_%(referred_table_name)s_%(column_0_N_name)s",
         "pk": "pk_%(table_name)s",
     }
 )
 
 
 def _text() -> Text:
-    return Text().with_variant(PG_TEXT(collation="C"), "postgresql")  # type: ignore[return-value]  # a Text all the same
+    return Text().with_variant(PG_TEXT(collation="C"), "postgresql")
 
 
 def _key(name: str) -> Column[str]:

@@ -1,0 +1,101 @@
+"""Links: roles held over the wall, by members of one tenant in another (stream g).
+
+A link is made in a write of the holder's home, so that his membership can be read there and cannot change meanwhile;
+the target's stream moves with it, so that its audit log has it, too. Either side may end it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ColumnElement
+
+from engine.facts import ALWAYS, NEVER
+from store.changes import Write
+from store.errors import RefusedError
+from store.ids import check_id
+from store.streams import GLOBAL, principal_key, stream_of
+from store.tables import links, memberships
+from store.times import write_start
+from store.writes.periods import columns_of, said
+from store.writes.rows import add, find, has, remove, where
+from store.writes.standing import CUSTOM, Pair, place_of, principal_of, refuse_absent, want_principal
+
+
+async def make(
+    write: Write, ref: str, role: str, place: str, *, target: str, starts: int = ALWAYS, expires: int = NEVER
+) -> None:
+    """Give a stored user or service of the write's tenant a role on a place in another.
+
+    Whether the place is there is for callers to check: rows of the target are not seen here. If it is deleted, the link
+    counts for nothing, for ever.
+    """
+    home = write.owner
+    if target == home:
+        raise RefusedError("bad_place", "a link leads into another tenant: give the role itself")
+    if role.startswith(CUSTOM):
+        raise RefusedError("bad_role", "a role that a tenant made does not cross: only the policy's do")
+    who = await want_principal(write, ref, stored=True)
+    period = columns_of(starts, expires)
+    key = _key(who, check_id(role, "a role"), place_of(place), home, target)
+    if await has(write, links, where(links, **key, starts=period["starts"])):
+        raise RefusedError("taken", f"`{ref}` has this link already: end it first")
+    await add(write, links, **key, **period, **await _at_home(write, who))
+    _note(write, ref, home, target)
+    details = {"role": role, "on": place, "home": home, "tenant": target}
+    write.record("link.made", subject=ref, **details, **said(starts, expires))
+
+
+async def end(
+    write: Write,
+    ref: str,
+    role: str,
+    place: str,
+    *,
+    home: str,
+    target: str,
+    starts: int | None = None,
+    missing_ok: bool = False,
+) -> None:
+    """End a link, in a write of one of its two tenants: for all times, or for those that begin at `starts`."""
+    key: dict[str, str] = _key(principal_of(ref), role, place_of(place), home, target)
+    if starts is not None:
+        key["starts"] = write_start(starts)
+    if not await remove(write, links, where(links, **key) & _is_of(write)):
+        if missing_ok:
+            return
+        raise refuse_absent(f"link of `{ref}` from `{home}` to `{place}` in `{target}` as `{role}`")
+    _note(write, ref, home, target)
+    write.record("link.ended", subject=ref, role=role, on=place, home=home, tenant=target)
+
+
+def _key(who: Pair, role: str, place: Pair, home: str, target: str) -> dict[str, str]:
+    return {
+        "type": who[0],
+        "id": who[1],
+        "home_id": home,
+        "tenant_id": target,
+        "place_type": place[0],
+        "place_id": place[1],
+        "role": role,
+    }
+
+
+def _is_of(write: Write) -> ColumnElement[bool]:
+    """Name the links that begin or end in the write's tenant."""
+    return (links.c.home_id == write.owner) | (links.c.tenant_id == write.owner)
+
+
+async def _at_home(write: Write, who: Pair) -> dict[str, Any]:
+    """Read what a link repeats of its holder's membership at home."""
+    row = await find(write, memberships, tenant_id=write.owner, type=who[0], id=who[1])
+    if row is None:
+        return {}
+    return {"home_status": row.status, "home_starts": row.starts, "home_expires": row.expires}
+
+
+def _note(write: Write, ref: str, home: str, target: str) -> None:
+    """Name what changed; the streams of both tenants must move, though no fact in them does."""
+    write.touch(GLOBAL, principal_key(ref))
+    for tenant in (home, target):
+        write.touch(stream_of(tenant))

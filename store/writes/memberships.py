@@ -1,0 +1,95 @@
+"""Memberships: who is in a tenant, as what, and in which times.
+
+A link lets its holder in elsewhere for as long as he is a member at home, and a decision there must not look into his
+home: so the link repeats the membership, and whoever changes the one changes the other, in the same transaction. Links
+are shared by all tenants (stream g), memberships are not. Whether a write must lock g is therefore known only once it
+looks: `needs_shared` says so beforehand, `NeedsSharedError` too late, and `Writer.run` then begins again.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import select
+
+from engine.facts import ALWAYS, NEVER
+from store.changes import Write
+from store.database import Database
+from store.errors import RefusedError
+from store.streams import GLOBAL, principal_key
+from store.tables import assignments, group_members, links
+from store.tables import memberships as table
+from store.writes.periods import columns_of, said
+from store.writes.presence import arrive, depart
+from store.writes.removal import clear, strip
+from store.writes.rows import add, change, has, remove, where
+from store.writes.standing import Pair, principal_of, refuse_absent, want_principal
+
+STATUSES: Final = ("active", "guest", "suspended")
+_NONE: Final[dict[str, Any]] = {"status": None, "starts": "", "expires": None}
+
+
+async def needs_shared(database: Database, tenant: str, ref: str) -> bool:
+    """Say whether a write to a membership must be `shared`, since its holder has links from there."""
+    kind, identity = principal_of(ref)
+    async with database.reading() as connection:
+        found = await connection.execute(
+            select(links.c.id).where(where(links, home_id=tenant, type=kind, id=identity)).limit(1)
+        )
+        return found.first() is not None
+
+
+async def put(write: Write, ref: str, status: str = "active", *, starts: int = ALWAYS, expires: int = NEVER) -> None:
+    """Make a principal a member, or say anew as what he is one, and when.
+
+    Raises:
+        NeedsSharedError: he has links from here, and the write is not shared.
+    """
+    if status not in STATUSES:
+        raise RefusedError("bad_status", f"a member is {', '.join(STATUSES)}")
+    who = await want_principal(write, ref)
+    row = {"status": status, **columns_of(starts, expires)}
+    await _tell_links(write, who, row)
+    await remove(write, table, _of(write, who))
+    await add(write, table, tenant_id=write.owner, type=who[0], id=who[1], **row)
+    await arrive(write, who)
+    write.touch_own(principal_key(ref))
+    write.record("membership.put", principal=ref, tenant=write.owner, status=status, **said(starts, expires))
+
+
+async def end(write: Write, ref: str, *, missing_ok: bool = False) -> None:
+    """End a membership with all that hangs on it here: roles held by the principal and on him, places in groups.
+
+    Links from here stay, and count for nothing until he is a member again: they are not this tenant's to end.
+
+    Args:
+        missing_ok: where he is no member, remove what he has here all the same.
+
+    Raises:
+        NeedsSharedError: as above.
+    """
+    who = principal_of(ref)
+    if not await remove(write, table, _of(write, who)) and not missing_ok:
+        raise refuse_absent(f"membership of `{ref}` in `{write.owner}`")
+    await _tell_links(write, who, _NONE)
+    belonging = where(group_members, tenant_id=write.owner, type=who[0], id=who[1])
+    groups = len(await remove(write, group_members, belonging))
+    roles = await strip(write, where(assignments, subject_type=who[0], subject_id=who[1]))
+    await clear(write, who)
+    await depart(write, [who])
+    write.touch_own(principal_key(ref))
+    write.record("membership.ended", principal=ref, tenant=write.owner, groups=groups, roles=roles)
+
+
+def _of(write: Write, who: Pair) -> Any:
+    return where(table, tenant_id=write.owner, type=who[0], id=who[1])
+
+
+async def _tell_links(write: Write, who: Pair, row: dict[str, Any]) -> None:
+    """Repeat a membership in the links that hang on it."""
+    own = where(links, home_id=write.owner, type=who[0], id=who[1])
+    if not await has(write, links, own):
+        return
+    write.want_shared()
+    await change(write, links, own, **{f"home_{name}": value for name, value in row.items()})
+    write.touch(GLOBAL, principal_key(f"{who[0]}:{who[1]}"))

@@ -1,0 +1,106 @@
+"""Users and services: what all tenants share of them (stream g)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from sqlalchemy import Table, select
+
+from store.changes import SYSTEM_ACTOR, Write, Writer
+from store.database import Database
+from store.errors import RefusedError
+from store.streams import GLOBAL, principal_key
+from store.tables import links, platform_members, presences, principals, system_assignments
+from store.writes import memberships
+from store.writes.attributes import Attributes, canonical, names_of
+from store.writes.rows import add, change, find, remove, where
+from store.writes.standing import principal_of, refuse_absent, take_name
+
+#: What a living one may be; `delete` makes the third status.
+STATUSES: Final = ("active", "suspended")
+#: What hangs on a principal in all tenants, and ends with him.
+_HELD: Final[Mapping[str, Table]] = {"groups": platform_members, "links": links, "roles": system_assignments}
+
+
+async def make(write: Write, ref: str, *, status: str = "active", attributes: Attributes | None = None) -> None:
+    """Make a user or service, `"user:ann"`."""
+    kind, identity = principal_of(ref)
+    await take_name(write, kind, identity)
+    row = {"status": _checked(status), "attributes": canonical(attributes)}
+    await add(write, principals, type=kind, id=identity, **row)
+    write.touch(GLOBAL, principal_key(ref))
+    write.record("principal.made", principal=ref, status=status, attributes=names_of(attributes))
+
+
+async def set_status(write: Write, ref: str, status: str) -> None:
+    """Suspend a principal, or let him in again."""
+    who = await _living(write, ref)
+    await change(write, principals, where(principals, **who), status=_checked(status))
+    write.touch(GLOBAL, principal_key(ref))
+    write.record("principal.status", principal=ref, status=status)
+
+
+async def set_attributes(write: Write, ref: str, attributes: Attributes) -> None:
+    """Put these attributes in the place of all that the principal had."""
+    who = await _living(write, ref)
+    await change(write, principals, where(principals, **who), attributes=canonical(attributes))
+    write.touch(GLOBAL, principal_key(ref))
+    write.record("principal.attributes", principal=ref, attributes=names_of(attributes))
+
+
+async def delete(write: Write, ref: str) -> None:
+    """Delete a principal, for ever, with what he holds in all tenants; nobody reads his attributes again.
+
+    The status alone denies him everywhere from here on. What he has in each tenant is removed by `leave_everything`.
+    """
+    who = await _living(write, ref)
+    gone = {name: len(await remove(write, table, where(table, **who))) for name, table in _HELD.items()}
+    await change(write, principals, where(principals, **who), status="deleted", attributes=canonical(None))
+    write.touch(GLOBAL, principal_key(ref))
+    write.record("principal.deleted", principal=ref, **gone)
+
+
+async def leave_everything(writer: Writer, ref: str, *, actor: str = SYSTEM_ACTOR) -> int:
+    """End what a principal has in each tenant, one write each; return in how many.
+
+    Rows of a tenant are seen by writes of that tenant alone, so this cannot be one transaction. Of one who is deleted
+    nothing depends on it: the rows are dead. Cut off in the middle, it is called again and goes on.
+    """
+    tenants = await tenants_of(writer.database, ref)
+
+    async def leave(write: Write) -> None:
+        await memberships.end(write, ref, missing_ok=True)
+
+    for tenant in tenants:
+        await writer.run(leave, tenant=tenant, actor=actor)
+    return len(tenants)
+
+
+async def tenants_of(database: Database, ref: str) -> list[str]:
+    """List the tenants in which a principal has rows."""
+    kind, identity = principal_of(ref)
+    async with database.reading() as connection:
+        found = await connection.execute(
+            select(presences.c.tenant_id)
+            .where(where(presences, type=kind, id=identity))
+            .order_by(presences.c.tenant_id)
+        )
+        return list(found.scalars())
+
+
+async def _living(write: Write, ref: str) -> dict[str, str]:
+    """Return the key of a principal who is stored, and not deleted."""
+    kind, identity = principal_of(ref)
+    row = await find(write, principals, type=kind, id=identity)
+    if row is None:
+        raise refuse_absent(f"{kind} `{identity}`")
+    if row.status == "deleted":
+        raise RefusedError("deleted", f"the {kind} `{identity}` is deleted, for ever")
+    return {"type": kind, "id": identity}
+
+
+def _checked(status: str) -> str:
+    if status not in STATUSES:
+        raise RefusedError("bad_status", f"a user or service is {' or '.join(STATUSES)}")
+    return status

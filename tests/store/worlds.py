@@ -1,0 +1,314 @@
+"""A small world to write in, what a write named as changed, and what rows there are then.
+
+acme     ann (member), bob (guest); groups a_team in b_team, c_team; project:p1 > folder:f1 > task:t1, project:p2
+globex   eve (member), who holds links into acme
+initech  nobody
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import pkgutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+from sqlalchemy import select
+
+from store import tables, writes
+from store.changes import Write, Writer
+from store.database import Database
+from store.errors import RefusedError
+from store.writes import (
+    assignments,
+    custom_roles,
+    groups,
+    links,
+    memberships,
+    platform_groups,
+    principals,
+    resources,
+    tenants,
+    tokens,
+)
+from tests.databases import StoreUrls
+
+#: Modules whose functions are parts of what others do.
+COMMON = {"rows", "attributes", "periods", "standing", "presence", "removal", "grouping"}
+NOW = 1_000_000_000_000_000_000
+DAY = 86_400_000_000_000
+
+Work = Callable[[Write], Awaitable[object]]
+Rows = dict[str, set[tuple[Any, ...]]]
+
+
+@asynccontextmanager
+async def opened(urls: StoreUrls) -> AsyncIterator[Writer]:
+    """Open a store for writing, as the admin service does."""
+    database = Database(urls.admin)
+    try:
+        yield Writer(database, clock=lambda: NOW)
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def inhabited(urls: StoreUrls) -> AsyncIterator[Writer]:
+    """Open a store with the small world in it."""
+    async with opened(urls) as writer:
+        await _make_shared(writer)
+        await _make_acme(writer)
+        await _make_links(writer)
+        yield writer
+
+
+async def _make_shared(writer: Writer) -> None:
+    for tenant in ("acme", "globex", "initech"):
+        async with writer.write(tenant=tenant, making=True) as write:
+            await tenants.make(write, attributes={"plan": "pro"})
+    async with writer.write() as write:
+        for ref in ("user:ann", "user:bob", "user:eve", "service:mail"):
+            await principals.make(write, ref)
+        for name in ("crew", "staff", "guild"):
+            await platform_groups.make(write, name)
+        await platform_groups.nest(write, "crew", "staff")
+        await platform_groups.add_member(write, "crew", "user:ann")
+        await assignments.give_system(write, "user:ann", "system.root")
+        await tokens.block(write, "user:eve", "j1", until=NOW - DAY)
+
+
+async def _make_acme(writer: Writer) -> None:
+    async with writer.write(tenant="acme") as write:
+        await memberships.put(write, "user:ann")
+        await memberships.put(write, "user:bob", "guest")
+        for name in ("a_team", "b_team", "c_team"):
+            await groups.make(write, name)
+        await groups.nest(write, "a_team", "b_team")
+        await groups.add_member(write, "a_team", "user:ann")
+        await resources.make(write, "project:p1")
+        await resources.make(write, "folder:f1", parent="project:p1")
+        await resources.make(write, "task:t1", parent="folder:f1")
+        await resources.make(write, "project:p2")
+        await custom_roles.make(write, "helper", "project", ["task.read"])
+        await assignments.give(write, "user:ann", "project.editor", "project:p1")
+        await assignments.give(write, "group:a_team", "task.viewer", "task:t1")
+        await assignments.give(write, "group:staff", "project.viewer", "project:p2")
+        await assignments.give(write, "anyone", "organization.viewer", "organization:acme")
+        await assignments.give(write, "user:bob", "custom.helper", "project:p2")
+        await assignments.give(write, "service:mail", "group.reader", "group:b_team")
+        await assignments.give(write, "service:mail", "user.reader", "user:ann")
+
+
+async def _make_links(writer: Writer) -> None:
+    async with writer.write(tenant="globex", shared=True, others=["acme"]) as write:
+        await memberships.put(write, "user:eve")
+        await links.make(write, "user:eve", "folder.auditor", "folder:f1", target="acme")
+        await links.make(write, "user:eve", "group.auditor", "group:c_team", target="acme")
+
+
+# --- every function ------------------------------------------------------------------------------------
+
+
+def functions() -> set[str]:
+    """List the functions that change facts, `"groups.make"`, from the modules themselves."""
+    found: set[str] = set()
+    for info in pkgutil.iter_modules(writes.__path__):
+        if info.name not in COMMON:
+            module = importlib.import_module(f"store.writes.{info.name}")
+            found |= {
+                f"{info.name}.{name}" for name, value in vars(module).items() if _takes_write(module, name, value)
+            }
+    return found
+
+
+def _takes_write(module: ModuleType, name: str, value: object) -> bool:
+    if not inspect.iscoroutinefunction(value) or value.__module__ != module.__name__ or name.startswith("_"):
+        return False
+    return next(iter(inspect.signature(value).parameters)) == "write"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call of a function: `how` its write is opened, and the keys that it must name, by stream."""
+
+    of: str
+    call: Work
+    how: dict[str, Any]
+    keys: dict[str, set[str]] = field(default_factory=dict)
+
+
+def _case(function: Callable[..., Awaitable[object]], *args: Any, how: dict[str, Any], **rest: Any) -> Case:
+    module = function.__module__.rpartition(".")[2]
+    kwargs = {name: value for name, value in rest.items() if not name.startswith("keys_")}
+    keys = {"g": rest.get("keys_g"), "t:acme": rest.get("keys_t"), "t:globex": rest.get("keys_globex")}
+    return Case(
+        f"{module}.{function.__name__}",
+        lambda write: function(write, *args, **kwargs),
+        how,
+        {stream: set(named.split()) for stream, named in keys.items() if named is not None},
+    )
+
+
+_ACME = {"tenant": "acme"}
+_SHARED: dict[str, Any] = {"shared": True}
+_BOTH = {"tenant": "acme", "shared": True}
+_OVER = {"tenant": "globex", "shared": True, "others": ["acme"]}
+
+CASES = [
+    Case(
+        "tenants.make",
+        lambda write: tenants.make(write, attributes={"plan": "free"}),
+        {"tenant": "umbrella", "making": True},
+        {"g": {"tenant:umbrella"}, "t:umbrella": {"tenant"}},
+    ),
+    _case(tenants.set_status, "suspended", how=_BOTH, keys_g="tenant:acme", keys_t=""),
+    _case(tenants.set_attributes, {"plan": "free"}, how=_ACME, keys_t="tenant"),
+    _case(principals.make, "user:zoe", how=_SHARED, keys_g="principal:user:zoe"),
+    _case(principals.set_status, "user:ann", "suspended", how=_SHARED, keys_g="principal:user:ann"),
+    _case(principals.set_attributes, "user:ann", {"a": 1}, how=_SHARED, keys_g="principal:user:ann"),
+    _case(principals.delete, "user:eve", how=_SHARED, keys_g="principal:user:eve"),
+    _case(memberships.put, "user:ann", "guest", how=_ACME, keys_t="principal:user:ann"),
+    Case(
+        "memberships.put",
+        lambda write: memberships.put(write, "user:eve", "guest"),
+        {"tenant": "globex", "shared": True},
+        {"g": {"principal:user:eve"}, "t:globex": {"principal:user:eve"}},
+    ),
+    _case(memberships.end, "user:ann", how=_ACME, keys_t="principal:user:ann principal:service:mail"),
+    Case(
+        "memberships.end",
+        lambda write: memberships.end(write, "user:eve"),
+        {"tenant": "globex", "shared": True},
+        {"g": {"principal:user:eve"}, "t:globex": {"principal:user:eve"}},
+    ),
+    _case(groups.make, "d_team", how=_ACME, keys_t="group:d_team"),
+    _case(groups.set_attributes, "a_team", {"a": 1}, how=_ACME, keys_t="group:a_team"),
+    _case(groups.delete, "a_team", how=_ACME, keys_t="group:a_team principal:user:ann"),
+    _case(groups.delete, "b_team", how=_ACME, keys_t="group:b_team group:a_team principal:service:mail"),
+    _case(groups.delete, "c_team", how=_BOTH, keys_t="group:c_team", keys_g="principal:user:eve"),
+    _case(groups.nest, "b_team", "c_team", how=_ACME, keys_t="group:b_team"),
+    _case(groups.unnest, "a_team", "b_team", how=_ACME, keys_t="group:a_team"),
+    _case(groups.add_member, "b_team", "user:bob", how=_ACME, keys_t="principal:user:bob"),
+    _case(groups.remove_member, "a_team", "user:ann", how=_ACME, keys_t="principal:user:ann"),
+    _case(assignments.give, "user:bob", "project.viewer", "project:p1", how=_ACME, keys_t="principal:user:bob"),
+    _case(assignments.give, "group:staff", "project.viewer", "project:p1", how=_ACME, keys_t="group:staff"),
+    _case(assignments.give, "anyone", "project.viewer", "project:p1", how=_ACME, keys_t="group:anyone"),
+    _case(assignments.take, "user:ann", "project.editor", "project:p1", how=_ACME, keys_t="principal:user:ann"),
+    _case(assignments.take, "anyone", "organization.viewer", "organization:acme", how=_ACME, keys_t="group:anyone"),
+    _case(resources.make, "task:t2", parent="project:p1", how=_ACME, keys_t="resource:task:t2"),
+    _case(resources.set_attributes, "task:t1", {"a": 1}, how=_ACME, keys_t="resource:task:t1"),
+    _case(resources.move, "task:t1", "project:p2", how=_ACME, keys_t="resource:task:t1"),
+    _case(resources.delete, "task:t1", how=_ACME, keys_t="resource:task:t1 group:a_team"),
+    _case(
+        resources.delete,
+        "project:p1",
+        how=_BOTH,
+        keys_t="resource:project:p1 resource:folder:f1 resource:task:t1 principal:user:ann group:a_team",
+        keys_g="principal:user:eve",
+    ),
+    _case(
+        links.make,
+        "user:eve",
+        "project.auditor",
+        "project:p1",
+        target="acme",
+        how=_OVER,
+        keys_g="principal:user:eve",
+        keys_t="",
+        keys_globex="",
+    ),
+    _case(
+        links.end,
+        "user:eve",
+        "folder.auditor",
+        "folder:f1",
+        home="globex",
+        target="acme",
+        how={"tenant": "acme", "shared": True, "others": ["globex"]},
+        keys_g="principal:user:eve",
+        keys_t="",
+        keys_globex="",
+    ),
+    _case(custom_roles.make, "closer", "project", ["task.*"], how=_ACME, keys_t="*"),
+    _case(custom_roles.change, "helper", ["task.*"], how=_ACME, keys_t="*"),
+    _case(custom_roles.delete, "helper", how=_ACME, keys_t="*"),
+    _case(assignments.give_system, "user:bob", "system.root", how=_SHARED, keys_g="principal:user:bob"),
+    _case(assignments.take_system, "user:ann", "system.root", how=_SHARED, keys_g="principal:user:ann"),
+    _case(platform_groups.make, "herd", how=_SHARED, keys_g="group:herd"),
+    _case(platform_groups.set_attributes, "crew", {"a": 1}, how=_SHARED, keys_g="group:crew"),
+    _case(platform_groups.nest, "staff", "guild", how=_SHARED, keys_g="group:staff"),
+    _case(platform_groups.unnest, "crew", "staff", how=_SHARED, keys_g="group:crew"),
+    _case(platform_groups.add_member, "crew", "user:bob", how=_SHARED, keys_g="principal:user:bob"),
+    _case(platform_groups.remove_member, "crew", "user:ann", how=_SHARED, keys_g="principal:user:ann"),
+    _case(platform_groups.delete, "crew", how=_SHARED, keys_g="group:crew principal:user:ann"),
+    _case(platform_groups.delete, "staff", how=_SHARED, keys_g="group:staff group:crew"),
+    _case(tokens.block, "user:ann", "j2", until=NOW + DAY, how=_SHARED, keys_g="principal:user:ann"),
+    _case(tokens.set_valid_after, "user:ann", NOW, how=_SHARED, keys_g="principal:user:ann"),
+    _case(tokens.prune, how=_SHARED, keys_g="principal:user:eve"),
+]
+
+
+# --- what is there -------------------------------------------------------------------------------------
+
+
+class UndoneError(Exception):
+    """Takes a write back at its end."""
+
+
+async def touched(writer: Writer, case: Case) -> dict[str, set[str]]:
+    """Do what a case says, return the keys that went into the change log, and take it back."""
+    found: dict[str, set[str]] = {}
+    try:
+        async with writer.write(**case.how) as write:
+            await case.call(write)
+            await write.finish()
+            for stream in write.streams:
+                newest = select(tables.changes.c["keys"]).where(tables.changes.c.stream == stream)
+                rows = await write.connection.execute(newest.order_by(tables.changes.c.n.desc()).limit(1))
+                found[stream] = set(json.loads(rows.scalar_one()))
+            raise UndoneError
+    except UndoneError:
+        return found
+
+
+async def rows_of(urls: StoreUrls, *named: str) -> Rows:
+    """Read all rows of tables, whoever owns them."""
+    database = Database(urls.superuser)
+    try:
+        async with database.reading() as connection:
+            return {
+                name: {tuple(row) for row in (await connection.execute(select(tables.meta.tables[name]))).all()}
+                for name in named
+            }
+    finally:
+        await database.close()
+
+
+FACTS = sorted(
+    {*tables.meta.tables} - {"changes", "revisions", "audit_log", "platform_audit_log", "pseudonyms", "store"}
+)
+
+
+async def changed(urls: StoreUrls, writer: Writer, work: Work, **how: Any) -> tuple[Rows, Rows]:
+    """Do work in a write; return the rows that are gone, and those that are new."""
+    before = await rows_of(urls, *FACTS)
+    async with writer.write(**how) as write:
+        await work(write)
+    after = await rows_of(urls, *FACTS)
+    gone = {name: before[name] - after[name] for name in FACTS if before[name] - after[name]}
+    made = {name: after[name] - before[name] for name in FACTS if after[name] - before[name]}
+    return gone, made
+
+
+async def refusal(writer: Writer, work: Work, **how: Any) -> str:
+    """Do work that is refused; return the code."""
+    try:
+        async with writer.write(**how) as write:
+            await work(write)
+    except RefusedError as error:
+        return error.code
+    return "done"
