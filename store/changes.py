@@ -30,8 +30,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from store.database import Database
 from store.errors import RefusedError
+from store.ids import new_id
 from store.pseudonyms import persons_in, stand_ins, veiled
 from store.queries import notify, read_line
+from store.settling import ask
 from store.streams import EVERYTHING, GLOBAL, NOWHERE, POLICIES, Position, in_lock_order, stream_of, tenant_of
 from store.tables import audit_log, changes, platform_audit_log, revisions
 from store.times import write_time
@@ -82,7 +84,7 @@ class Write:
         self._before = before
         self._keys: dict[str, set[str]] = {stream: set() for stream in before}
         self._entries: list[_Entry] = []
-        self._made: dict[str, Position] = {}
+        self._receipt: str | None = None
 
     @property
     def owner(self) -> str:
@@ -123,6 +125,13 @@ class Write:
         """Note what changed in the write's own tenant."""
         self.touch(stream_of(self.owner), *keys)
 
+    def want_receipt(self) -> str:
+        """Ask to be told when no process answers from before this write any more: return the receipt's name, for
+        `settling.Receipts`."""
+        if self._receipt is None:
+            self._receipt = new_id()
+        return self._receipt
+
     def record(self, action: str, **detail: Any) -> None:
         """Note what was done, for the audit log; `"user:ann"`, wherever it stands, is put behind a pseudonym."""
         self._entries.append(_Entry(action, detail))
@@ -158,6 +167,9 @@ class Write:
                 await self._prune(stream, n)
         await notify(self.connection, list(self._before))
         self.token = await self._token()
+        if self._receipt is not None:
+            made = {stream: before.n + 1 for stream, before in self._before.items()}
+            await ask(self.connection, self._receipt, str(self.token), made, self.now)
 
     async def _said(self) -> tuple[str, str]:
         """Write down who did what, without the names of persons."""

@@ -29,8 +29,8 @@ from sqlalchemy.exc import (
     IntegrityError,
     OperationalError,
     ProgrammingError,
-    SQLAlchemyError,
 )
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from store.errors import StoreError, UnavailableError, UnfitError
@@ -41,6 +41,7 @@ TENANT_OPTION, BEGIN_OPTION = "bylaw_tenant", "bylaw_begin"
 CONNECT_TIMEOUT_S = 5.0
 BUSY_TIMEOUT_MS = 5000
 _UNDEFINED: Final = {"42P01", "42703"}  # a table, a column
+_NO_RIGHT: Final = "42501"
 
 
 def parse_url(written: str) -> URL:
@@ -62,7 +63,9 @@ def parse_url(written: str) -> URL:
 def shown(url: URL) -> str:
     """Write a URL without its credentials."""
     query = {name: value for name, value in url.query.items() if name == "host"}
-    return URL.create(url.drivername, host=url.host, port=url.port, database=url.database, query=query).render_as_string()
+    return URL.create(
+        url.drivername, host=url.host, port=url.port, database=url.database, query=query
+    ).render_as_string()
 
 
 class Database:
@@ -78,7 +81,7 @@ class Database:
 
     def _make_engine(self, pool_size: int, statement_timeout_s: float) -> AsyncEngine:
         if self.is_sqlite:
-            if self.path is None:
+            if self.path is None or str(self.path) == ":memory:":
                 raise UnfitError("bad_url", "an SQLite database in memory cannot be shared: name a file")
             engine = create_async_engine(
                 self.url, pool_size=pool_size, max_overflow=0, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000}
@@ -181,9 +184,13 @@ def failing_clearly(where: str) -> Iterator[None]:
         raise  # the statement's fault, for who wrote it to answer
     except (ProgrammingError, OperationalError) as error:
         if _says_no_table(error):
-            raise UnfitError("no_schema", f"{where}: the tables are not there, or old: run `bylaw migrate up`") from error
+            raise UnfitError(
+                "no_schema", f"{where}: the tables are not there, or old: run `bylaw migrate up`"
+            ) from error
+        if getattr(error.orig, "sqlstate", "") == _NO_RIGHT:
+            raise UnfitError("no_rights", f"{where}: this login may not do that") from error
         raise _unavailable(where, error) from error
-    except (SQLAlchemyError, OSError, TimeoutError, PostgresError, PostgresInterfaceError) as error:
+    except (DBAPIError, PoolTimeoutError, OSError, TimeoutError, PostgresError, PostgresInterfaceError) as error:
         raise _unavailable(where, error) from error
 
 

@@ -1,10 +1,10 @@
 """What the store refuses, or cannot do.
 
-    BylawError
-    └── StoreError                 .code  .message
-        ├── UnavailableError       the database cannot be reached, or does not answer in time
-        ├── UnfitError             it is reached, but must not be used like this: rights, schema, a replica
-        └── RefusedError           a write that the facts do not allow: unknown, taken, a cycle, a wrong name
+BylawError
+└── StoreError                 .code  .message
+    ├── UnavailableError       the database cannot be reached, or does not answer in time
+    ├── UnfitError             it is reached, but must not be used like this: rights, schema, a replica
+    └── RefusedError           a write that the facts do not allow: unknown, taken, a cycle, a wrong name
 """
 
 from __future__ import annotations

@@ -33,11 +33,12 @@ _KINDS: Final = {
 }
 
 
-def check_id(text: str, what: str) -> str:
+def check_id(text: str, what: str, *, spaces: bool = False) -> str:
     """Accept an id that somebody chose; return it.
 
     Args:
         what: what has the id, with its article: `"a user's id"`.
+        spaces: the id may have plain spaces inside. Resources are named by applications, after files and paths too.
 
     Raises:
         RefusedError: it must not be stored.
@@ -46,6 +47,8 @@ def check_id(text: str, what: str) -> str:
         raise RefusedError("bad_id", f"{what} is empty: choose at least one character")
     for place, character in enumerate(text, 1):
         fault = _fault(character)
+        if character == " " and spaces and 1 < place < len(text):
+            continue
         if fault is not None:
             raise RefusedError("bad_id", f"{what} has {fault}, {_named(character)}, at character {place}: leave it out")
     if len(text.encode()) > MAX_ID_BYTES:
@@ -64,8 +67,8 @@ def check_type(text: str, what: str) -> str:
     return check_id(text, what)
 
 
-def split_ref(ref: str, what: str) -> tuple[str, str]:
-    """Split `"type:id"` and check both parts.
+def split_ref(ref: str, what: str, *, spaces: bool = False) -> tuple[str, str]:
+    """Split `"type:id"` and check both parts, `spaces` as in `check_id`.
 
     Raises:
         RefusedError: it is none.
@@ -73,7 +76,7 @@ def split_ref(ref: str, what: str) -> tuple[str, str]:
     kind, colon, identity = ref.partition(":")
     if not colon:
         raise RefusedError("bad_id", f'{what} is written "type:id"')
-    return check_type(kind, f"the type of {what}"), check_id(identity, f"the id of {what}")
+    return check_type(kind, f"the type of {what}"), check_id(identity, f"the id of {what}", spaces=spaces)
 
 
 def new_id(clock: Callable[[], int] = time.time_ns) -> str:

@@ -85,9 +85,7 @@ def line_of(store: str, said: str) -> Line:
 async def read_line(connection: AsyncConnection) -> Line:
     """Read which history this is."""
     dialect = dialect_of(connection)
-    found = await connection.execute(
-        text(f"SELECT uuid, {dialect.line} AS said FROM store ORDER BY seq DESC LIMIT 1")
-    )
+    found = await connection.execute(text(f"SELECT uuid, {dialect.line} AS said FROM store ORDER BY seq DESC LIMIT 1"))
     row = found.one()
     return line_of(row.uuid, row.said)
 

@@ -31,7 +31,8 @@ from store.errors import UnfitError
 from store.migrating import head
 from store.queries import read_line
 from store.seeding.kinds import PROFILES, TENANTS, put
-from store.seeding.plan import Batch, Plan, make_plan
+from store.seeding.order import Batch
+from store.seeding.plan import Plan, make_plan
 from store.seeding.rows import SHARED, Implied, rows_of
 from store.streams import GLOBAL, POLICIES, stream_of
 from store.tables import names, platform_groups, presences, principals, revisions, tenants

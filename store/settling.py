@@ -1,11 +1,11 @@
 """Receipts: knowing that no process answers from before a write any more.
 
-A write that asks for one leaves a row with the revisions that it made; each process that decides acknowledges it once it
-has applied them. Who waits is told by `acks` when all registered processes have; by `bound` when the longest time that any
-of them may go on without a poll is over: whoever has not applied the write by then answers `stale`.
+A write that asks for one leaves a row with the revisions that it made; each process that decides acknowledges it once
+it has applied them. Who waits is told by `acks` when all registered processes have; by `bound` when the longest time
+that any of them may go on without a poll is over: whoever has not applied the write by then answers `stale`.
 
-INVARIANT: a process registers before its first poll, and a poll tells it whether it is still registered; so whoever holds
-facts from before the write is among those that are waited for.
+INVARIANT: a process registers before its first poll, and a poll tells it whether it is still registered; so whoever
+holds facts from before the write is among those that are waited for.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ async def ask(connection: AsyncConnection, receipt: str, token: str, streams: Ma
 class Receipts:
     """Waits for receipts, for one process.
 
-    The time is taken from when this process first looked, by a clock that nobody sets: later than the write, so never too
-    short.
+    The time is taken from when this process first looked, by a clock that nobody sets: later than the write, so never
+    too short.
     """
 
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.monotonic) -> None:

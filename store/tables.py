@@ -1,12 +1,13 @@
 """All tables. `migrations/` makes them; a test holds the two together.
 
 Three kinds. Those of one tenant (`OWNED`) have `tenant_id` first in every key, and row-level security shows a
-transaction the rows of its own tenant only. Those of all tenants hold what stream `g` covers. Those of the protocol hold
-counters and keys, no facts.
+transaction the rows of its own tenant only. Those of all tenants hold what stream `g` covers. Those of the protocol
+hold counters and keys, no facts.
 
-Texts compare by byte. Times are as in `times`, attributes canonical JSON text: what they mean is for a policy to say, so
-nothing is gained by having the database take them apart. Assignments name their subject and place without foreign keys:
-a role may be held on an instance that only the application knows, by a principal that only the identity provider knows.
+Texts compare by byte. Times are as in `times`, attributes canonical JSON text: what they mean is for a policy to say,
+so nothing is gained by having the database take them apart. Assignments name their subject and place without foreign
+keys: a role may be held on an instance that only the application knows, by a principal that only the identity provider
+knows.
 """
 
 from __future__ import annotations
@@ -72,9 +73,7 @@ store = Table(
     "store", meta, _key("uuid"), Column("seq", Integer(), nullable=False), _word("since"), UniqueConstraint("seq")
 )
 #: One counter per stream. `head` is the hash of the stream's last audit row: it names the whole history so far.
-revisions = Table(
-    "revisions", meta, _key("stream"), Column("n", BigInteger(), nullable=False), _word("head")
-)
+revisions = Table("revisions", meta, _key("stream"), Column("n", BigInteger(), nullable=False), _word("head"))
 #: What each revision changed, for an hour: `keys` is a JSON list. `before` is the head that it was written upon.
 changes = Table(
     "changes",
@@ -266,5 +265,6 @@ audit_log = Table(
 
 #: Tables of one tenant, under row-level security.
 OWNED = (
-    tenant_profiles, memberships, groups, group_nestings, group_members, assignments, resources, custom_roles, audit_log,
+    tenant_profiles, memberships, groups, group_nestings, group_members, assignments, resources, custom_roles,
+    audit_log,
 )  # fmt: skip

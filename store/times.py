@@ -1,8 +1,8 @@
 """Times as columns hold them: RFC 3339 in UTC with nine digits of a second.
 
 Text of one width sorts as the times do, is exact to the nanosecond in both databases, and reads as a time in any
-client; neither PostgreSQL's timestamp (microseconds) nor a 64-bit integer (years 1678 to 2262) holds every time that the
-language has. No beginning is the empty string, which sorts first and lets it stand in a key; no end is NULL.
+client; neither PostgreSQL's timestamp (microseconds) nor a 64-bit integer (years 1678 to 2262) holds every time that
+the language has. No beginning is the empty string, which sorts first and lets it stand in a key; no end is NULL.
 """
 
 from __future__ import annotations

@@ -230,10 +230,14 @@ class Cluster(Server):
         return f"postgresql+asyncpg://{login}@/{database}?host={self.home}"
 
     def close(self) -> None:
-        """As above; after a kill the server's mark in shared memory is left, which a start would remove."""
+        """End it and remove its directory."""
+        self._forget()
+        super().close()
+
+    def _forget(self) -> None:
+        """Remove the mark in shared memory that is left by a kill, which only a start on the same directory would."""
         if self.pid is None and (mark := self._postmaster_file()):
             ctypes.CDLL(None).shmctl(int(mark[6].split()[1]), _IPC_RMID, None)
-        super().close()
 
     def execute(self, *statements: str, database: str = DATABASE, login: str = "postgres") -> None:
         """Run statements, each in a transaction of its own."""
@@ -259,6 +263,7 @@ class Cluster(Server):
     def restore(self, kept: Path) -> None:
         """Put a backup in the place of what is there, and start on it."""
         self.kill()
+        self._forget()
         shutil.rmtree(self.data)
         _copy(kept, self.data)
         self.start()

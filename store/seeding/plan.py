@@ -2,20 +2,13 @@
 
 All of it is compared and refused before anything is written. What is deleted stays deleted; a name that something else
 has, or had, is not given; a store with tenants takes no policy without them, nor the other way round.
-
-**The order** is such that at no instant anybody may do what he may neither before nor after. What takes away goes first
-(suspensions), then what denials may rest on (attributes, statuses, groups, roles' lines), then what gives: roles in
-tenants, on the system, over links; and last of all who or what is no longer suspended. A tenant that is new is
-suspended until all its rows are there, so that order within it does not matter.
-
-Every batch is one transaction. Cut off between two, the file is seeded again, and what is there already is no work.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final
 
@@ -32,26 +25,24 @@ from store.seeding.kinds import (
     IMPLIED_MEMBERSHIPS,
     LINKS,
     MEMBERS,
-    MEMBERSHIPS,
     NESTINGS,
-    PART,
     PLATFORM_GROUPS,
     PLATFORM_MEMBERS,
     PLATFORM_NESTINGS,
     PRINCIPALS,
     PROFILES,
     RESOURCES,
-    SYSTEM_ASSIGNMENTS,
     TENANTS,
     Key,
     Kind,
-    Rows,
     Things,
+    in_parts,
     is_dead,
     read,
     taken,
 )
 from store.seeding.nesting import Edges, around, nesting_faults
+from store.seeding.order import Batch, Item, in_batches
 from store.seeding.rows import SHARED, Said, legible, listing, place_of
 from store.streams import stream_of
 from store.tables import custom_roles, revisions, tenants
@@ -59,39 +50,6 @@ from store.writes.custom_roles import MAX_ROLES
 from store.writes.grouping import MAX_GROUPS
 from store.writes.standing import CUSTOM, GROUP
 from store.writes.standing import PRINCIPALS as PRINCIPAL_TYPES
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """A thing to write. `before`: the rows that it has; None: it is new."""
-
-    kind: Kind
-    key: Key
-    rows: Rows
-    before: Rows | None
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """What one transaction writes.
-
-    Attributes:
-        tenant: whose rows; "": what all tenants share.
-        begins: the tenant is not there yet, and is made by this batch.
-        is_shared: it writes what all tenants share, too.
-        others: tenants that it concerns.
-    """
-
-    tenant: str
-    items: tuple[Item, ...]
-    begins: bool = False
-    is_shared: bool = False
-    others: frozenset[str] = frozenset()
-
-    @property
-    def size(self) -> int:
-        """How many rows it has."""
-        return sum(len(item.rows) for item in self.items)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +112,7 @@ async def make_plan(database: Database, said: Said, *, has_tenant: bool) -> Plan
     """
     comparison = _Comparison(said)
     async with database.reading() as connection:
-        comparison.streams = await _streams(connection)
+        comparison.streams = await _streams(connection, {stream_of(tenant) for tenant in (*said, IMPLICIT_TENANT)})
         await _check_fit(connection, comparison.streams, has_tenant=has_tenant)
         await _compare(connection, comparison, SHARED)
         await _check_referred(connection, comparison)
@@ -171,15 +129,21 @@ async def make_plan(database: Database, said: Said, *, has_tenant: bool) -> Plan
         raise RefusedError(
             codes.pop() if len(codes) == 1 else "conflict", listing(sentence for _, sentence in comparison.problems)
         )
-    return _planned(comparison)
+    batches = in_batches(comparison.items, comparison.streams)
+    added, changed = _counted(comparison.items)
+    return Plan(tuple(batches), added, changed, comparison.unchanged, _made_members(comparison))
 
 
 # --- what the store is ----------------------------------------------------------------------------------
 
 
-async def _streams(connection: AsyncConnection) -> set[str]:
-    rows = await connection.execute(select(revisions.c.stream))
-    return set(rows.scalars())
+async def _streams(connection: AsyncConnection, asked: set[str]) -> set[str]:
+    """List which of these streams have begun."""
+    found: set[str] = set()
+    for part in in_parts(asked):
+        rows = await connection.execute(select(revisions.c.stream).where(revisions.c.stream.in_(part)))
+        found.update(rows.scalars())
+    return found
 
 
 async def _check_fit(connection: AsyncConnection, streams: set[str], *, has_tenant: bool) -> None:
@@ -235,7 +199,7 @@ def _compare_one(comparison: _Comparison, tenant: str, item: Item) -> None:
         comparison.items[tenant].append(item)
 
 
-_CURE: Final = "take it out of the file, and choose another name for what is to be there"
+_CURE: Final = "take it out of the file, or choose another name"
 _MAY_BE_DELETED: Final = "take it out of the file, or say `status: deleted`"
 _CURES: Final = {TENANTS: _MAY_BE_DELETED, PRINCIPALS: _MAY_BE_DELETED, RESOURCES: _MAY_BE_DELETED}
 
@@ -333,89 +297,6 @@ async def _check_belongings(
                 "too_many",
                 f"{who[0]}s.{legible(who[1])}: would be in more than {MAX_GROUPS} groups, those around counted",
             )
-
-
-# --- the order ------------------------------------------------------------------------------------------
-
-#: What all tenants share goes in two portions, before and after what they own.
-_SHARED_ORDER: Final = (PRINCIPALS, PLATFORM_GROUPS, PLATFORM_NESTINGS, PLATFORM_MEMBERS)
-_OWNED_ORDER: Final = (TENANTS, PROFILES, CUSTOM_ROLES, GROUPS, RESOURCES, NESTINGS, MEMBERS)
-_LATE: Final = len(_OWNED_ORDER)
-_CLOSED: Final[Rows] = (("suspended",),)
-
-
-def _planned(comparison: _Comparison) -> Plan:
-    shared = comparison.items[SHARED]
-    new_tenants = {item.key[0]: item for item in shared if item.kind is TENANTS and item.before is None}
-    early, late = _shared_portions(shared)
-    batches = list(_batches(SHARED, early))
-    for tenant, items in comparison.items.items():
-        if tenant != SHARED:
-            batches += _tenant_batches(comparison, tenant, items, new_tenants.get(tenant))
-    batches += _batches(SHARED, [item for item in shared if item.kind is SYSTEM_ASSIGNMENTS])
-    batches += _link_batches([item for item in shared if item.kind is LINKS])
-    batches += _batches(SHARED, late)
-    added, changed = _counted(comparison.items)
-    return Plan(tuple(batches), added, changed, comparison.unchanged, _made_members(comparison))
-
-
-def _shared_portions(items: list[Item]) -> tuple[list[Item], list[Item]]:
-    """Part what goes first, suspensions before all else, from what goes last: who and what is let in, or again."""
-    early: list[tuple[int, Item]] = []
-    late: list[Item] = []
-    for item in items:
-        if item.kind in (TENANTS, PRINCIPALS) and item.before is not None and item.before[0][0] != item.rows[0][0]:
-            late.append(item) if item.rows[0][0] == "active" else early.append((-1, item))
-        elif item.kind is TENANTS and item.rows[0][0] == "active":
-            late.append(replace(item, before=_CLOSED))  # by then it is there
-        elif item.kind in _SHARED_ORDER:
-            early.append((_SHARED_ORDER.index(item.kind), item))
-    early.sort(key=lambda ranked: ranked[0])
-    return [item for _, item in early], late
-
-
-def _tenant_batches(comparison: _Comparison, tenant: str, items: list[Item], made: Item | None) -> Iterator[Batch]:
-    """Put what one tenant owns in order; the first batch makes the tenant if it is new."""
-    ordered = sorted(items, key=_rank)
-    if made is not None:
-        ordered.insert(0, replace(made, rows=_CLOSED) if made.rows[0][0] == "active" else made)
-    begins = stream_of(tenant) not in comparison.streams
-    for batch in _batches(tenant, ordered):
-        yield Batch(tenant, batch.items, begins)
-        begins = False
-
-
-def _rank(item: Item) -> int:
-    if item.kind in (MEMBERSHIPS, IMPLIED_MEMBERSHIPS):
-        return -1 if item.rows[0][0] == "suspended" else _LATE + 1
-    if item.kind is ASSIGNMENTS:
-        return _LATE if item.before is not None else _LATE + 2
-    return _OWNED_ORDER.index(item.kind)
-
-
-def _link_batches(items: list[Item]) -> Iterator[Batch]:
-    """Write links from their home, where their holders' memberships are seen; those that give way first."""
-    homes: defaultdict[str, list[Item]] = defaultdict(list)
-    for item in sorted(items, key=lambda item: item.before is None):
-        homes[item.key[2]].append(item)
-    for home, theirs in homes.items():
-        for batch in _batches(home, theirs):
-            others = frozenset(item.key[3] for item in batch.items)
-            yield Batch(home, batch.items, is_shared=True, others=others)
-
-
-def _batches(tenant: str, items: Iterable[Item]) -> Iterator[Batch]:
-    """Split what is in order into batches of a bounded number of rows."""
-    part: list[Item] = []
-    size = 0
-    for item in items:
-        if part and size + len(item.rows) > PART:
-            yield Batch(tenant, tuple(part))
-            part, size = [], 0
-        part.append(item)
-        size += len(item.rows)
-    if part:
-        yield Batch(tenant, tuple(part))
 
 
 # --- what is told ---------------------------------------------------------------------------------------

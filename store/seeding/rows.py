@@ -127,7 +127,7 @@ class _Rows:
         self.implied = implied
         self.said: defaultdict[str, dict[Kind, Things]] = defaultdict(dict)
         self.problems: list[str] = []
-        self._faults: dict[str, str | None] = {}
+        self._faults: dict[tuple[str, bool], str | None] = {}
 
     def collect(self) -> None:
         self.tenants()
@@ -151,9 +151,10 @@ class _Rows:
         things[key] = _together(things[key], values) if kind.is_timed and key in things else (values,)
 
     def check(self, kind: Kind, tenant: str, key: Key, identity: str) -> None:
-        if identity not in self._faults:
-            self._faults[identity] = _fault_of(identity)
-        fault = self._faults[identity]
+        spaces = kind in (RESOURCES, ASSIGNMENTS, LINKS)
+        if (identity, spaces) not in self._faults:
+            self._faults[identity, spaces] = _fault_of(identity, spaces=spaces)
+        fault = self._faults[identity, spaces]
         if fault is not None:
             self.problem(kind, tenant, key, fault)
 
@@ -284,9 +285,9 @@ def _together(rows: Rows, row: Row) -> Rows:
     return in_order([*(each for each in rows if each[0] != starts), (starts, longest)])
 
 
-def _fault_of(identity: str) -> str | None:
+def _fault_of(identity: str, *, spaces: bool) -> str | None:
     try:
-        check_id(identity, f"`{legible(identity)}`")
+        check_id(identity, f"`{legible(identity)}`", spaces=spaces)
     except RefusedError as error:
         return error.message
     return None

@@ -21,12 +21,11 @@ from store.tables import assignments, group_members, links
 from store.tables import memberships as table
 from store.writes.periods import columns_of, said
 from store.writes.presence import arrive, depart
-from store.writes.removal import clear, strip
+from store.writes.removal import clear, cut, strip
 from store.writes.rows import add, change, has, remove, where
 from store.writes.standing import Pair, principal_of, refuse_absent, want_principal
 
 STATUSES: Final = ("active", "guest", "suspended")
-_NONE: Final[dict[str, Any]] = {"status": None, "starts": "", "expires": None}
 
 
 async def needs_shared(database: Database, tenant: str, ref: str) -> bool:
@@ -58,9 +57,8 @@ async def put(write: Write, ref: str, status: str = "active", *, starts: int = A
 
 
 async def end(write: Write, ref: str, *, missing_ok: bool = False) -> None:
-    """End a membership with all that hangs on it here: roles held by the principal and on him, places in groups.
-
-    Links from here stay, and count for nothing until he is a member again: they are not this tenant's to end.
+    """End a membership with all that hangs on it: roles held here by the principal and on him, places in groups, and
+    links into other tenants that he has as a member of this one. Should he come back, he comes back with nothing.
 
     Args:
         missing_ok: where he is no member, remove what he has here all the same.
@@ -71,14 +69,14 @@ async def end(write: Write, ref: str, *, missing_ok: bool = False) -> None:
     who = principal_of(ref)
     if not await remove(write, table, _of(write, who)) and not missing_ok:
         raise refuse_absent(f"membership of `{ref}` in `{write.owner}`")
-    await _tell_links(write, who, _NONE)
+    crossing = await cut(write, where(links, home_id=write.owner, type=who[0], id=who[1]))
     belonging = where(group_members, tenant_id=write.owner, type=who[0], id=who[1])
     groups = len(await remove(write, group_members, belonging))
     roles = await strip(write, where(assignments, subject_type=who[0], subject_id=who[1]))
     await clear(write, who)
     await depart(write, [who])
     write.touch_own(principal_key(ref))
-    write.record("membership.ended", principal=ref, tenant=write.owner, groups=groups, roles=roles)
+    write.record("membership.ended", principal=ref, tenant=write.owner, groups=groups, roles=roles, links=crossing)
 
 
 def _of(write: Write, who: Pair) -> Any:

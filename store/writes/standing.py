@@ -52,7 +52,7 @@ def principal_of(ref: str) -> Pair:
 
 def place_of(ref: str) -> Pair:
     """Split the reference of a place in a tenant."""
-    return split_ref(ref, "a place")
+    return split_ref(ref, "a place", spaces=True)
 
 
 async def want_principal(write: Write, ref: str, *, stored: bool = False) -> Pair:

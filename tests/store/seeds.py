@@ -1,4 +1,4 @@
-"""What tests of seeding have in common: a policy, files, and all facts of a store read back as a decision reads them."""
+"""What tests of seeding have in common: a policy, files, and the facts of a store read back as decisions read them."""
 
 from __future__ import annotations
 
@@ -50,10 +50,12 @@ custom on org { can project.*, task.* }
 role reader on org crossing { can org.read, project.read }
 role boss on org is reader { can close }
 role editor on project { can project.read, project.edit, task.* }
+role intern on org {}
 role root on system { can org.read, project.read }
 deny sealed: anyone to project.edit when resource.sealed
 deny banned: group "banned" to project.read
 deny low: user to org.close when principal.level < 2
+deny interns: intern to org.close
 """)
 #: The same without tenants.
 PLAIN = Policy.parse("""
@@ -149,10 +151,11 @@ def _add_shared(found: Any, views: Views) -> None:
     for key, view in views.items():
         kind, _, name = key.partition(":")
         if isinstance(view, PrincipalView):
-            who: Any = tuple(name.split(":", 1))
-            attributes = _typed(found, who[0], view.attributes)
+            kind, _, identity = name.partition(":")
             status: Any = view.status
-            found.principals[who] = PrincipalFact(*who, status, attributes, view.groups, view.links, view.system)
+            attributes = _typed(found, kind, view.attributes)
+            fact = PrincipalFact(kind, identity, status, attributes, view.groups, view.links, view.system)
+            found.principals[kind, identity] = fact
         elif isinstance(view, GroupView) and view.attributes is not None:
             found.groups[name] = GroupFact(name, None, view.outer, _typed(found, kind, view.attributes))
 
@@ -219,7 +222,9 @@ def _periods(held: Iterable[P]) -> tuple[P, ...]:
 def allowed(facts: MemoryFacts, policy: Policy = POLICY) -> set[tuple[str, ...]]:
     """List all that anybody of these facts may do to anything of them."""
     asked = Facts.made(lambda _: facts, policy)
-    places = {f"{kind}:{name}" for _, kind, name in facts.resources} | {f"org:{name}" for name in facts.tenants}
+    places = {f"{kind}:{name}" for _, kind, name in facts.resources} | {
+        f"{policy.model.tenant}:{name}" for name in facts.tenants
+    }
     return {
         (tenant, subject, action, place)
         for tenant in facts.tenants

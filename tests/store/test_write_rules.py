@@ -250,15 +250,19 @@ def test_nothing_comes_back(store_urls: StoreUrls) -> None:
 
 
 def test_who_comes_back_begins_anew(store_urls: StoreUrls) -> None:
-    """A member who left and is put again holds nothing of what he held."""
+    """A member who left and is put again holds nothing of what he held, links into other tenants neither."""
 
     async def scene() -> object:
         async with inhabited(store_urls) as writer:
             async with writer.write(tenant="acme") as write:
                 await memberships.end(write, "user:ann")
                 await memberships.put(write, "user:ann")
-            rows = await rows_of(store_urls, "assignments", "group_members")
-            return [row for found in rows.values() for row in found if "ann" in row]
+            async with writer.write(tenant="globex", shared=True) as write:
+                await memberships.end(write, "user:eve")
+                await memberships.put(write, "user:eve")
+            held = await rows_of(store_urls, "assignments", "group_members")
+            links = await rows_of(store_urls, "links")
+            return [row for found in held.values() for row in found if "ann" in row] + list(links["links"])
 
     assert run(scene()) == []
 
