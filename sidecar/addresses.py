@@ -77,6 +77,39 @@ def bind(address: Address) -> list[socket.socket]:
         return [first]  # a machine without IPv6
 
 
+def hold(sockets: Iterable[socket.socket]) -> None:
+    """Keep a place for sockets that `beside` opens, and from anybody else.
+
+    A socket that is bound but does not listen gets no connection. But as `bind` leaves it, its address may be taken
+    once more as long as nobody listens there: a second service would get in.
+    """
+    for each in sockets:
+        if each.family != socket.AF_UNIX:
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+
+
+def beside(held: socket.socket) -> socket.socket:
+    """Open one more socket at a place that is held: the kernel spreads connections over all that listen there.
+
+    Of a Unix socket, which knows no such thing, it is the same once more.
+
+    Raises:
+        OSError: it cannot be had.
+    """
+    if held.family == socket.AF_UNIX:
+        return held.dup()
+    made = socket.socket(held.family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        made.bind(held.getsockname())
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
 def _bind_tcp(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     made = socket.socket(family, socket.SOCK_STREAM)

@@ -1,23 +1,26 @@
 """The service put together, and its life: load, listen, serve, drain.
 
-`create_app` is the only place where the parts meet. `Service` is one running server; `run` makes one of a process, with
-its signals: SIGTERM and SIGINT stop it, SIGHUP has the disk looked at now.
+`create_app` is the only place where the parts meet. `Service` is one running server; `live` makes one of a process,
+with its signals: SIGTERM and SIGINT stop it, SIGHUP has the disk looked at now. What a process says of itself goes
+through a `Voice`: one of several (`workers`) speaks to their supervisor, and not to who started them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import uvloop
 from aiohttp import web
 
-from engine import BylawError
+from engine import BylawError, diagnostics
 from engine.authorizer import Questioner
 from sidecar import addresses
 from sidecar.callers import ALL_SCOPES, PLAIN_SCOPES, LoopbackCallers
@@ -34,10 +37,11 @@ from sidecar.middleware import make_guard, nothing_there
 from sidecar.policies import Policies, accept_any, describe
 from sidecar.settings import Settings
 from sidecar.traffic import Traffic
-from store.errors import StoreError
+from store.errors import StoreError, UnfitError
 
 if TYPE_CHECKING:
     from sidecar.keeper import Keeper
+    from store.database import Database
 
 #: A connection that says nothing is kept for so long; also one that never ends its headers.
 KEEPALIVE_S = 75.0
@@ -76,7 +80,13 @@ def create_app(
 
 
 class Service:
-    """One running server. `start`, then `stop`; each once."""
+    """One running server. `start`, then `stop`; each once.
+
+    Args:
+        report: is told what happens while it runs.
+        sockets: where to listen, opened by somebody else, who also removes the file of a Unix socket; None: it opens
+            those of the settings.
+    """
 
     def __init__(
         self, settings: Settings, *, report: Callable[[str], None], sockets: list[socket.socket] | None = None
@@ -123,7 +133,10 @@ class Service:
             OSError: the address cannot be had.
             BylawError: the policy or the facts are broken.
         """
+        if self.keeper is not None:
+            _look_for_file(self.keeper.database)
         sockets = self.sockets or addresses.bind(self.settings.http)
+        self.address = addresses.shown(sockets)
         try:
             if self.keeper is not None:
                 await self.keeper.start()
@@ -131,10 +144,10 @@ class Service:
         except BaseException:
             for each in sockets:
                 each.close()
+            self._remove_file()
             if self.keeper is not None:
                 await self.keeper.stop()
             raise
-        self.address = addresses.shown(sockets)
         hosts = addresses.own_names(sockets) | ({self.settings.public_host} if self.settings.public_host else set())
         callers = LoopbackCallers(hosts, ALL_SCOPES if self.settings.dev else PLAIN_SCOPES)
         app = create_app(self.settings, self.policies, callers, self.traffic, self.decider, self.keeper)
@@ -160,8 +173,18 @@ class Service:
             await self._runner.cleanup()
         if self.keeper is not None:
             await self.keeper.stop()
-        if self.address.path is not None:
+        self._remove_file()
+
+    def _remove_file(self) -> None:
+        """Remove the file of a Unix socket that was made here."""
+        if self.address.path is not None and self.sockets is None:
             addresses.remove(self.address.path)
+
+
+def _look_for_file(database: Database) -> None:
+    """Refuse an SQLite file that is not there. To connect would make it: an empty one, wherever this was started."""
+    if database.path is not None and not database.path.exists():
+        raise UnfitError("no_schema", f"{database.shown}: there is no such file: run `bylaw migrate up`")
 
 
 def _runner(app: web.Application) -> web.AppRunner:
@@ -176,44 +199,98 @@ def _runner(app: web.Application) -> web.AppRunner:
     )
 
 
-def run(settings: Settings) -> int:
-    """Serve until told to stop; return the exit code."""
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """How a process tells of itself.
+
+    Args:
+        ready: takes the greeting, once it listens.
+        failed: takes why it cannot start.
+        report: takes what happens while it runs.
+        is_person: whether the greeting is for somebody who wants to try things out.
+    """
+
+    ready: Callable[[str], None]
+    failed: Callable[[str], None]
+    report: Callable[[str], None]
+    is_person: bool
+
+
+def run(settings: Settings, *, is_person: bool) -> int:
+    """Serve in this process until told to stop; return the exit code."""
     set_up()
-    return uvloop.run(_serve(settings))
+    return uvloop.run(live(settings, Voice(_print, complain, report, is_person), asyncio.Event()))
 
 
-async def _serve(settings: Settings) -> int:
-    stopping = asyncio.Event()
+async def live(
+    settings: Settings, voice: Voice, stopping: asyncio.Event, sockets: list[socket.socket] | None = None
+) -> int:
+    """Start, tell, and serve until told to stop, by a signal or by the event; return the exit code."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    service = Service(settings, report=_report)
-    loop.add_signal_handler(signal.SIGHUP, service.wake.set)
     try:
-        await service.start()
-    except StoreError as error:
-        return _fail(error.message)
-    except BylawError as error:
-        return _fail(f"nothing to decide by in {settings.policies}:\n{describe(error)}")
-    except OSError as error:
-        return _fail(f"cannot listen on {settings.http}: {error.strerror or error}")
-    await _greet(service, settings)
+        service = Service(settings, report=voice.report, sockets=sockets)
+        loop.add_signal_handler(signal.SIGHUP, service.wake.set)
+        if not await _started(service, stopping):
+            return 0
+    except (BylawError, OSError) as error:
+        voice.failed(failure(error, settings))
+        return 2
+    voice.ready(await _greeting(service, settings, is_person=voice.is_person))
     await stopping.wait()
     await service.stop()
     return 0
 
 
-async def _greet(service: Service, settings: Settings) -> None:
-    is_person = settings.dev or sys.stdout.isatty()  # trying it out, the text is wanted in a file too
-    loaded = service.policies.loaded
+async def _started(service: Service, stopping: asyncio.Event) -> bool:
+    """Start; give it up if told to stop before: a database may take long to say no."""
+    starting, told = asyncio.create_task(service.start()), asyncio.create_task(stopping.wait())
+    await asyncio.wait({starting, told}, return_when=asyncio.FIRST_COMPLETED)
+    told.cancel()
+    if starting.done():
+        starting.result()
+        return True
+    starting.cancel()
+    await asyncio.wait({starting})
+    return False
+
+
+async def _greeting(service: Service, settings: Settings, *, is_person: bool) -> str:
     answer = await example_answer(service.decider) if is_person and not settings.json else None
-    print(greet(service.address, loaded, answer, is_person=is_person, as_json=settings.json), flush=True)
+    return greet(service.address, service.policies.loaded, answer, is_person=is_person, as_json=settings.json)
 
 
-def _report(text: str) -> None:
-    print(f"bylaw: {text}", file=sys.stderr, flush=True)
+def failure(error: BylawError | OSError, settings: Settings) -> str:
+    """Say why there is no service: to a person, or to a machine."""
+    found = [] if isinstance(error, OSError) else diagnostics.errors(error.diagnostics)
+    if not settings.json:
+        return f"bylaw: {_sentence(error, settings)}"
+    code, message = (
+        ("no_address", _sentence(error, settings)) if isinstance(error, OSError) else (error.code, error.message)
+    )
+    return json.dumps({"error": code, "message": message, "diagnostics": [each.as_json() for each in found]})
 
 
-def _fail(text: str) -> int:
-    _report(text)
-    return 2
+def _sentence(error: BylawError | OSError, settings: Settings) -> str:
+    match error:
+        case StoreError():
+            return error.message
+        case BylawError():
+            return f"nothing to decide by in {settings.policies}:\n{describe(error)}"
+        case OSError():
+            return f"cannot listen on {settings.http}: {error.strerror or error}"
+
+
+def _print(text: str) -> None:
+    print(text, flush=True)
+
+
+def complain(text: str) -> None:
+    """Write to standard error, where it is read at once."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def report(text: str) -> None:
+    """Tell what happens."""
+    complain(f"bylaw: {text}")

@@ -240,7 +240,7 @@ class Freshness:
         is_told = asked.get(GLOBAL) is UNKNOWN
         self.cache.begin_anew(at, at.n)
         if is_told:
-            _learn(self.cache.shared, polled.changes.get(GLOBAL, []))
+            self._learn(self.cache.shared, polled.changes.get(GLOBAL, []))
         self.policies = polled.at.get(POLICIES, NOWHERE)
         self._on_change(None)
 
@@ -268,16 +268,23 @@ class Freshness:
         is_whole = _is_whole(held.at.n, at, changes)
         for change in changes if is_whole else ():
             self.cache.note(held, change)
-        held.at = at
         if not is_whole:
+            held.stand(at)
             held.drop_all()
+
+    def _learn(self, held: StreamViews, changes: list[Change]) -> None:
+        """Take in what is told of the past of a stream: what was read since, and not touched, is current."""
+        if changes and _is_whole(changes[0].n - 1, held.at, changes):
+            held.floor = changes[0].n - 1
+            for change in changes:
+                self.cache.note(held, change)
 
     def _take_into_use(self, tenant: str, polled: Polled) -> None:
         at = polled.at.get(stream_of(tenant), NOWHERE if tenant == IMPLICIT_TENANT else None)
         if at is None:
             self.cache.store(self.cache.shared, {tenant_key(tenant): None}, self.cache.shared.at.n)
             return
-        _learn(self.cache.use(tenant, at, at.n), polled.changes.get(stream_of(tenant), []))
+        self._learn(self.cache.use(tenant, at, at.n), polled.changes.get(stream_of(tenant), []))
         self._on_change([tenant])
 
     def _has_applied(self, streams: Mapping[str, int]) -> bool:
@@ -312,13 +319,3 @@ def _follows(before: Position, at: Position, changes: list[Change]) -> bool:
 def _is_whole(after: int, at: Position, changes: list[Change]) -> bool:
     """Say whether changes lead from a revision to another without a gap."""
     return [change.n for change in changes] == list(range(after + 1, at.n + 1))
-
-
-def _learn(held: StreamViews, changes: list[Change]) -> None:
-    """Take in what is told of the past of a stream: what was read since, and not touched, is current."""
-    if not changes or not _is_whole(changes[0].n - 1, held.at, changes):
-        return
-    at, held.floor = held.at, changes[0].n - 1
-    for change in changes:
-        held.note(change)
-    held.at = at

@@ -20,10 +20,10 @@ from typing import Final, Protocol
 from engine.facts import IMPLICIT_TENANT, Grant
 from sidecar.freshness import Freshness, StaleError
 from sidecar.source import Held, Shelf
-from sidecar.views import Cache
+from sidecar.views import Cache, StreamViews
 from store.answers import Loaded
 from store.errors import StoreError
-from store.streams import GLOBAL, NOWHERE, POLICIES, Position, stream_of, subject_key
+from store.streams import GLOBAL, NOWHERE, POLICIES, Position, stream_of, subject_key, tenant_key
 from store.views import View, Views, Wanted
 
 FLIGHT_S: Final = 1.0
@@ -127,7 +127,7 @@ class Loader:
 
     async def _fly(self, tenant: str, wanted: Wanted, more: More) -> None:
         async with asyncio.timeout(FLIGHT_S):
-            if self._second is not None:
+            if self._second is not None and tenant_key(tenant) not in self._cache.shared.absent:
                 if tenant:
                     await self._freshness.activate(tenant)
                 wanted = await self._second.get(tenant, wanted)
@@ -147,7 +147,7 @@ class Loader:
         if tenant and tenant not in self._cache.tenants and self._is_there(tenant, found):
             await self._take_into_use(tenant, found, epoch)
         # INVARIANT: no await from here on.
-        if found.loaded.moment.line != self._freshness.line or self._is_above(tenant, found):
+        if not self._is_applied(tenant, found):
             return False
         is_whole = self._cache.store(self._cache.shared, found.shared, found.at(GLOBAL).n)
         held = self._cache.tenants.get(tenant)
@@ -160,7 +160,7 @@ class Loader:
     async def _catch_up(self, tenant: str, found: Gathered) -> None:
         """Poll until what was read is applied here, and is of the history that is followed."""
         for _ in range(TRIES):
-            if found.loaded.moment.line == self._freshness.line and not self._is_above(tenant, found):
+            if self._is_applied(tenant, found):
                 return
             await self._freshness.poll()
 
@@ -182,14 +182,23 @@ class Loader:
         """Say whether there is such a tenant. The one of a policy without tenants is always there."""
         return stream_of(tenant) in found.loaded.at or tenant == IMPLICIT_TENANT
 
-    def _is_above(self, tenant: str, found: Gathered) -> bool:
-        """Say whether what was read is newer than what is applied."""
+    def _is_applied(self, tenant: str, found: Gathered) -> bool:
+        """Say whether what was read is of the history that is followed, and not ahead of what is applied.
+
+        A number alone does not tell a history: of a database that was put back, it may be that of what was lost.
+        """
         held = self._cache.tenants.get(tenant)
         return (
-            found.at(GLOBAL).n > self._cache.shared.at.n
-            or found.at(POLICIES).n > self._freshness.policies.n
-            or (held is not None and found.at(stream_of(tenant)).n > held.at.n)
+            found.loaded.moment.line == self._freshness.line
+            and found.at(POLICIES).n <= self._freshness.policies.n
+            and _has_passed(self._cache.shared, found.at(GLOBAL))
+            and (held is None or _has_passed(held, found.at(stream_of(tenant))))
         )
+
+
+def _has_passed(stream: StreamViews, at: Position) -> bool:
+    """Say whether a stream was there: at this revision, with this head."""
+    return stream.head_at(at.n) == at.head
 
 
 async def gather(snapshots: Snapshots, tenant: str, wanted: Wanted, more: More, shelf: Shelf) -> Gathered:

@@ -129,10 +129,12 @@ def unseal(key: bytes, slot: Slot, raw: bytes) -> Entry:
     """Read the entry of a place.
 
     Raises:
-        RefusedEntryError: it was not written with this key, or is of another format or place.
+        RefusedEntryError: it was not written with this key, is too long, or is of another format or place.
     """
     mac, body = raw[:MAC_BYTES], raw[MAC_BYTES:]
-    if len(raw) > MAX_ENTRY_BYTES or not hmac.compare_digest(mac, _mac(key, body)):
+    if len(raw) > MAX_ENTRY_BYTES:
+        raise RefusedEntryError("size")
+    if not hmac.compare_digest(mac, _mac(key, body)):
         raise RefusedEntryError("mac")
     # From here on it is something that a process with the key wrote, though maybe of another release.
     tenant, name = slot
@@ -155,11 +157,6 @@ def _mac(key: bytes, body: bytes) -> bytes:
     return hmac.digest(key, body, "sha256")
 
 
-def head_at_tip(stream: StreamViews, n: int) -> str | None:
-    """Tell the head of a stream as it stands: of its past a stream remembers no heads."""
-    return stream.at.head if n == stream.at.n else None
-
-
 # --- the cache ----------------------------------------------------------------------------------------
 
 
@@ -168,7 +165,7 @@ class SecondLevel:
 
     Args:
         key: of the MAC, as `parse_cache_key` makes it.
-        head_at: tells the heads of the past; an entry of whose revision no head is known is not taken.
+        head_at: tells heads; an entry of whose revision the head is not known, or not any more, is not taken.
 
     Attributes:
         hits, misses: of what was asked for. refused: why entries were not taken, and how many.
@@ -176,7 +173,7 @@ class SecondLevel:
     """
 
     def __init__(
-        self, redis: Memory, cache: Cache, freshness: Freshness, key: bytes, *, head_at: HeadAt = head_at_tip
+        self, redis: Memory, cache: Cache, freshness: Freshness, key: bytes, *, head_at: HeadAt = StreamViews.head_at
     ) -> None:
         self._redis = redis
         self._cache = cache
@@ -204,7 +201,7 @@ class SecondLevel:
             tenant: whose own views are wanted. They are taken only if it is in use.
         """
         rest = Wanted(set(wanted.shared), set(wanted.own), set(wanted.placed))
-        asked = [("", key) for key in wanted.shared] + [(tenant, key) for key in wanted.own]
+        asked = [("", key) for key in wanted.shared] + [(tenant, key) for key in wanted.own if tenant]
         seen: set[Slot] = set()
         for _ in range(ROUNDS):
             asked = [slot for slot in asked if self._may_ask(slot)][:MAX_ASKED]
@@ -229,7 +226,7 @@ class SecondLevel:
             try:
                 entries.append(unseal(self._key, slot, raw))
             except RefusedEntryError as error:
-                self._refuse(error.args[0], slot)
+                self._refuse(error.args[0])
         return entries
 
     async def _take(self, entries: Sequence[Entry]) -> list[Entry]:
@@ -247,7 +244,7 @@ class SecondLevel:
             return False  # the tenant went out of use meanwhile
         fault = self._fault(entry, stream)
         if fault is not None:
-            self._refuse(fault, entry.slot)
+            self._refuse(fault)
             return False
         self.hits += 1
         return self._cache.store(stream, {entry.slot[1]: entry.view}, entry.at.n)
@@ -277,11 +274,10 @@ class SecondLevel:
         stream = self._stream(slot[0])
         return stream is not None and is_held(stream, slot[1])
 
-    def _refuse(self, reason: str, slot: Slot) -> None:
+    def _refuse(self, reason: str) -> None:
         self.refused[reason] += 1
         if reason == "mac" and self.refused[reason] == 1:
             _log.warning("an entry of the second level was not written with this BYLAW_CACHE_KEY: it is not believed")
-        _log.debug("entry refused (%s): %s", reason, cache_key(*slot))
 
     # --- putting -----------------------------------------------------------------------------------
 

@@ -83,7 +83,8 @@ class Settings:
         return urlsplit(self.public_url).netloc.lower() if self.public_url else None
 
     def to_json(self) -> str:
-        """Write them down for another process. It may hold a password: for a pipe, never for a command line or a log."""
+        """Write them down for another process: through a pipe, never on its command line, since they may hold a
+        password."""
         said = {each.name: getattr(self, each.name) for each in fields(self)}
         paths = {"policies": str(self.policies), "facts": str(self.facts) if self.facts else None}
         return json.dumps(said | paths | {"http": str(self.http)})

@@ -29,7 +29,7 @@ MAX_TENANTS: Final = 10_000
 #: Most keys whose last change is remembered; past it all that was read before is taken for old.
 MAX_CHANGED: Final = 200_000
 #: Most revisions of a stream whose heads are remembered.
-MAX_HEADS: Final = 64
+MAX_HEADS: Final = 256
 #: Most places at which holders of too many roles were looked up.
 MAX_PLACED: Final = 200_000
 
@@ -60,10 +60,7 @@ class StreamViews:
 
     def note(self, change: Change) -> None:
         """Take in one change: drop what it touched, remember that it did."""
-        self.at = Position(change.n, change.head)
-        self.heads[change.n] = change.head
-        if len(self.heads) > MAX_HEADS:
-            del self.heads[next(iter(self.heads))]
+        self.stand(Position(change.n, change.head))
         if EVERYTHING in change.keys:
             self.drop_all()
             return
@@ -78,6 +75,13 @@ class StreamViews:
         """Know no change in detail: what was read before now is old."""
         self.floor = self.at.n
         self.changed.clear()
+
+    def stand(self, at: Position) -> None:
+        """Move on to a revision."""
+        self.at = at
+        self.heads[at.n] = at.head
+        if len(self.heads) > MAX_HEADS:
+            del self.heads[next(iter(self.heads))]
 
     def drop_all(self) -> None:
         """Hold nothing, and take nothing that was read before now."""

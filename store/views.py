@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from sys import intern
 from typing import Any
 
 from engine.facts import ALWAYS, Belonging, CustomRole, Grant, Link, MemberFact, Membership
@@ -152,9 +153,9 @@ def undump(said: Any) -> View | None:
             return PrincipalView(
                 status,
                 attributes,
-                tuple(Belonging(*each) for each in groups),
+                tuple(_read_belonging(*each) for each in groups),
                 tuple(_read_link(*each) for each in links),
-                tuple(Grant(*each) for each in system),
+                tuple(_read_grant(*each) for each in system),
                 tuple(blocked),
                 valid_after,
             )
@@ -162,12 +163,12 @@ def undump(said: Any) -> View | None:
             _, membership, groups, grants = said
             return MemberFact(
                 Membership(*membership) if membership else None,
-                tuple(Belonging(*each) for each in groups),
-                None if grants is None else tuple(Grant(*each) for each in grants),
+                tuple(_read_belonging(*each) for each in groups),
+                None if grants is None else tuple(_read_grant(*each) for each in grants),
             )
         case "group":
             _, attributes, outer, grants = said
-            listed = None if grants is None else tuple(Grant(*each) for each in grants)
+            listed = None if grants is None else tuple(_read_grant(*each) for each in grants)
             return GroupView(attributes, tuple(outer), listed)
         case "resource":
             return ResourceView(*said[1:])
@@ -189,6 +190,17 @@ def _link(link: Link) -> list[object]:
     home = link.membership
     known = [home.status, home.starts, home.expires] if home else None
     return [link.home, link.tenant, link.role, link.place, link.starts, link.expires, known]
+
+
+# The same few roles, places and groups are named by many views: one text of each is enough.
+
+
+def _read_grant(role: str, place: str, starts: int, expires: int) -> Grant:
+    return Grant(intern(role), intern(place), starts, expires)
+
+
+def _read_belonging(group: str, starts: int, expires: int) -> Belonging:
+    return Belonging(intern(group), starts, expires)
 
 
 def _read_link(
