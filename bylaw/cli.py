@@ -117,6 +117,7 @@ def _add_service(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--http", metavar="HOST:PORT", help="where to listen, or unix:/path (BYLAW_HTTP, 127.0.0.1:8180)"
     )
+    command.add_argument("--redis-url", metavar="URL", help="hints between processes (BYLAW_REDIS_URL)")
     command.add_argument("--workers", metavar="N", help="processes on one port (1)")
     command.add_argument(
         "--max-staleness",

@@ -12,7 +12,7 @@ import sys
 from sidecar.settings import Settings, SettingsError
 from sidecar.workers import serve, work
 
-FLAGS = ("policies", "facts", "database_url", "http", "max_staleness", "workers", "callers", "public_url")
+FLAGS = ("policies", "facts", "database_url", "redis_url", "http", "max_staleness", "workers", "callers", "public_url")
 
 
 def main() -> int:
@@ -34,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--policies", metavar="DIR", help="directory of *.bylaw (default policies)")
     parser.add_argument("--facts", metavar="FILE", help="facts file, in place of the store")
     parser.add_argument("--database-url", metavar="URL", help="the store (default sqlite+aiosqlite:///bylaw.db)")
+    parser.add_argument("--redis-url", metavar="URL", help="where hints come from, beside the store")
     parser.add_argument("--http", metavar="HOST:PORT", help="where to listen, or unix:/path (default 127.0.0.1:8180)")
     parser.add_argument("--max-staleness", metavar="TIME", help="how old facts may be (default 5s)")
     parser.add_argument("--workers", metavar="N", help="processes on one port (default 1)")

@@ -6,6 +6,7 @@ import errno
 import socket
 import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -133,6 +134,22 @@ def _bind_unix(path: Path) -> socket.socket:
         made.close()
         raise
     return made
+
+
+def end_listening(listening: socket.socket) -> list[socket.socket]:
+    """Accept the connections that wait to be accepted, and let no more come; the socket is still to be closed.
+
+    A Unix socket may be shared with others that go on listening, so there the end is when it is closed.
+    """
+    listening.setblocking(False)
+    waiting: list[socket.socket] = []
+    with suppress(OSError):  # at the latest when nobody waits any more
+        while True:
+            waiting.append(listening.accept()[0])
+    if listening.family != socket.AF_UNIX:
+        with suppress(OSError):  # not every system can
+            listening.shutdown(socket.SHUT_RDWR)  # at once: who comes in between is turned away
+    return waiting
 
 
 def remove(path: str) -> None:

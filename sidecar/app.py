@@ -107,6 +107,7 @@ class Service:
         self.decider = self._make_decider()
         self.address = settings.http
         self._runner: web.AppRunner | None = None
+        self._doors: list[socket.socket] = []
         self._watching: asyncio.Task[None] | None = None
 
     def _make_keeper(self) -> Keeper | None:
@@ -118,7 +119,14 @@ class Service:
         def questioner() -> Questioner | None:
             return self.policies.loaded.facts.questioner if self.policies.is_loaded else None
 
-        return Keeper(self.settings.database_url, max_staleness_s=self.settings.max_staleness_s, questioner=questioner)
+        settings = self.settings
+        return Keeper(
+            settings.database_url,
+            max_staleness_s=settings.max_staleness_s,
+            questioner=questioner,
+            redis_url=settings.redis_url,
+            cache_key=settings.cache_key,
+        )
 
     def _make_decider(self) -> Decider:
         keeper = self.keeper
@@ -155,6 +163,7 @@ class Service:
         await self._runner.setup()
         for each in sockets:
             await web.SockSite(self._runner, each, backlog=1024).start()
+        self._doors = sockets
         self._watching = asyncio.create_task(self.policies.watch(self.wake))
 
     async def stop(self) -> None:
@@ -165,8 +174,7 @@ class Service:
             with suppress(asyncio.CancelledError):
                 await self._watching
         if self._runner is not None:
-            for site in list(self._runner.sites):
-                await site.stop()
+            await self._shut_the_doors(self._runner)
             # A request may be on the wire of an open connection, sent before its client could know.
             await asyncio.sleep(GRACE_S)
             await self.traffic.drained(self.settings.drain_s)
@@ -174,6 +182,16 @@ class Service:
         if self.keeper is not None:
             await self.keeper.stop()
         self._remove_file()
+
+    async def _shut_the_doors(self, runner: web.AppRunner) -> None:
+        """Listen no more, and let in whoever knocked before: their requests are on the wire, and would be lost."""
+        waiting = [each for door in self._doors for each in addresses.end_listening(door)]
+        for site in list(runner.sites):
+            await site.stop()
+        loop = asyncio.get_running_loop()
+        for each in waiting:
+            with suppress(OSError):  # it is gone again
+                await loop.connect_accepted_socket(_protocol_of(runner), each)
 
     def _remove_file(self) -> None:
         """Remove the file of a Unix socket that was made here."""
@@ -185,6 +203,12 @@ def _look_for_file(database: Database) -> None:
     """Refuse an SQLite file that is not there. To connect would make it: an empty one, wherever this was started."""
     if database.path is not None and not database.path.exists():
         raise UnfitError("no_schema", f"{database.shown}: there is no such file: run `bylaw migrate up`")
+
+
+def _protocol_of(runner: web.AppRunner) -> web.Server:
+    if runner.server is None:
+        raise RuntimeError("it was never set up")
+    return runner.server
 
 
 def _runner(app: web.Application) -> web.AppRunner:
@@ -216,7 +240,7 @@ class Voice:
     is_person: bool
 
 
-def run(settings: Settings, *, is_person: bool) -> int:
+def run(settings: Settings, *, is_person: bool = False) -> int:
     """Serve in this process until told to stop; return the exit code."""
     set_up()
     return uvloop.run(live(settings, Voice(_print, complain, report, is_person), asyncio.Event()))
@@ -274,7 +298,7 @@ def failure(error: BylawError | OSError, settings: Settings) -> str:
 
 def _sentence(error: BylawError | OSError, settings: Settings) -> str:
     match error:
-        case StoreError():
+        case StoreError() | BylawError(code="bad_settings"):
             return error.message
         case BylawError():
             return f"nothing to decide by in {settings.policies}:\n{describe(error)}"

@@ -20,7 +20,7 @@ from engine.policy import BoundFacts, Policy
 from sidecar.freshness import Freshness
 from sidecar.loader import Loader
 from sidecar.source import CachedFacts
-from sidecar.views import Cache, StreamViews
+from sidecar.views import Cache
 from store.database import Database
 from store.errors import StoreError
 from store.hints import listen
@@ -51,6 +51,9 @@ class Keeper:
     Args:
         questioner: what is derived from the facts; None as long as there is no policy.
         redis_url: where hints come from, beside the database; with `cache_key` also views that other processes loaded.
+
+    Raises:
+        BylawError: a URL is none, or the key is too short.
     """
 
     def __init__(
@@ -60,7 +63,7 @@ class Keeper:
         max_staleness_s: float,
         questioner: Callable[[], Questioner | None],
         redis_url: str | None = None,
-        cache_key: bytes | None = None,
+        cache_key: str | None = None,
         name: str | None = None,
     ) -> None:
         self.name = name or uuid4().hex
@@ -81,13 +84,13 @@ class Keeper:
         self._tasks: list[asyncio.Task[None]] = []
         self._seen = clock()
 
-    def _use_redis(self, url: str, key: bytes | None) -> None:
-        from sidecar.second_level import SecondLevel  # not every process has it
+    def _use_redis(self, url: str, key: str | None) -> None:
+        from sidecar.second_level import SecondLevel, parse_cache_key  # not every process has it
         from store.redis_port import Redis
 
         self.redis = Redis(url)
         if key is not None:
-            self.second = SecondLevel(self.redis, self.cache, self.freshness, key, head_at=StreamViews.head_at)
+            self.second = SecondLevel(self.redis, self.cache, self.freshness, parse_cache_key(key))
 
     async def start(self) -> None:
         """Connect, and be up to date.

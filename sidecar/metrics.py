@@ -67,6 +67,21 @@ class _Keeping(Collector):
         yield GaugeMetricFamily("bylaw_facts_age_seconds", "Since all changes were last known", value=freshness.age_s())
         yield GaugeMetricFamily("bylaw_max_staleness_seconds", "Most that it may be", value=freshness.max_staleness_s)
 
+        yield from self._shared()
+
+    def _shared(self) -> Iterator[Metric]:
+        """Tell of what Redis is good for, where there is one."""
+        second, redis = self._keeper.second, self._keeper.redis
+        if second is not None:
+            views = CounterMetricFamily("bylaw_second_level", "Views shared through Redis", labels=["result"])
+            counts = {"hit": second.hits, "miss": second.misses, "written": second.written, "dropped": second.dropped}
+            for result, count in (counts | {"refused": second.refused.total()}).items():
+                views.add_metric([result], count)
+            yield views
+        if redis is not None:
+            failed = redis.errors.total() + redis.skipped
+            yield CounterMetricFamily("bylaw_redis_errors", "Commands to Redis that came to nothing", value=failed)
+
     def _limits(self) -> dict[str, int]:
         """Most entries of each cache."""
         return {

@@ -35,10 +35,12 @@ class Settings:
     Args:
         policies: directory of `*.bylaw`, or one such file.
         facts: the facts file; None: facts come from the store.
+        http: where to listen.
         database_url: where the store is.
+        redis_url: where hints come from beside the database, and views that other processes loaded; None: neither.
+        cache_key: by which such views are signed; None: they are not shared.
         max_staleness_s: how old facts may be where the store cannot be reached.
         workers: processes on one port.
-        http: where to listen.
         callers: who may call; `loopback` is all there is.
         dev: trying it out: callers have all scopes.
         public_url: base of the URLs by which clients know the service; its host is then accepted too.
@@ -50,10 +52,12 @@ class Settings:
 
     policies: Path = Path("policies")
     facts: Path | None = None
+    http: Address = field(default=DEFAULT_HTTP)
     database_url: str = field(default=DEFAULT_DATABASE_URL, repr=False)  # it may hold a password
+    redis_url: str | None = field(default=None, repr=False)
+    cache_key: str | None = field(default=None, repr=False)
     max_staleness_s: float = 5.0
     workers: int = 1
-    http: Address = field(default=DEFAULT_HTTP)
     callers: str = "loopback"
     dev: bool = False
     public_url: str | None = None
@@ -74,6 +78,8 @@ class Settings:
                 f"{self.http} is not a loopback address: with callers `loopback` anybody who reaches it could ask; "
                 "listen on 127.0.0.1, [::1], localhost or unix:/path"
             )
+        if self.cache_key is not None and self.redis_url is None:
+            raise SettingsError("BYLAW_CACHE_KEY is set without BYLAW_REDIS_URL: there is nothing to be signed")
         if self.public_url is not None and not self.public_host:
             raise SettingsError(f"public URL `{self.public_url}`: expected https://host")
 
@@ -109,8 +115,8 @@ class Settings:
 
         Args:
             environ: all variables of the environment.
-            flags: `policies`, `facts`, `http`, `callers`, `public_url`, `database_url`, `max_staleness`, `workers` as
-                written on the command line.
+            flags: `policies`, `facts`, `http`, `callers`, `public_url`, `database_url`, `redis_url`, `max_staleness`,
+                `workers` as written on the command line.
             dev, json: see the class.
 
         Raises:
@@ -118,7 +124,9 @@ class Settings:
         """
         _check_names(environ)
         given = {name: value for name, value in (flags or {}).items() if value is not None}
-        for name in ("policies", "http", "callers", "public_url", "database_url", "max_staleness"):
+        for name in (
+            "policies", "http", "callers", "public_url", "database_url", "max_staleness", "redis_url", "cache_key"
+        ):  # fmt: skip
             value = environ.get(f"BYLAW_{name.upper()}")
             if value and name not in given:
                 given[name] = value
@@ -126,6 +134,8 @@ class Settings:
             policies=Path(given.get("policies", "policies")),
             facts=Path(given["facts"]) if "facts" in given else None,
             database_url=given.get("database_url", DEFAULT_DATABASE_URL),
+            redis_url=given.get("redis_url"),
+            cache_key=given.get("cache_key"),
             max_staleness_s=_duration(given["max_staleness"]) if "max_staleness" in given else 5.0,
             workers=_count(given["workers"]) if "workers" in given else 1,
             http=_address(given["http"]) if "http" in given else DEFAULT_HTTP,

@@ -32,8 +32,8 @@ from typing import Final
 from sidecar import addresses
 from sidecar.settings import Settings
 
-#: SIGKILL to what SIGTERM did not end. A child takes at most that long, and the whole has 10 s.
-KILL_AFTER_S: Final = 9.5
+#: How long a child may take to end beside what it has in flight, before it is killed. The whole has 10 s.
+END_S: Final = 1.5
 #: Between the end of a child that died young and the start of the next: the first pause, and the longest.
 PAUSE_S: Final = 0.1
 MAX_PAUSE_S: Final = 5.0
@@ -86,6 +86,7 @@ class Supervisor:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._count = settings.workers
+        self._end_s = settings.drain_s + END_S
         self._handed = json.dumps([settings.to_json(), is_person]).encode() + b"\n"
         self._sockets = sockets
         self._clock = clock
@@ -126,7 +127,10 @@ class Supervisor:
         try:
             child = await self._start()
         except OSError as error:
-            return f"no worker could be started ({error.strerror})"
+            said = f"no worker could be started ({error.strerror})"
+            if not self._was_ready:
+                self._fail(f"bylaw: {said}")
+            return said
         self._children.add(child)
         if self._stopping.is_set():  # nobody has told it
             _send(signal.SIGTERM, [child])
@@ -192,7 +196,7 @@ class Supervisor:
         await self._stopping.wait()
         _close(self._sockets)
         _send(signal.SIGTERM, self._children)
-        asyncio.get_running_loop().call_later(KILL_AFTER_S, _send, signal.SIGKILL, self._children)
+        asyncio.get_running_loop().call_later(self._end_s, _send, signal.SIGKILL, self._children)
 
     def _pass_on_hangup(self) -> None:
         """Have the disk looked at. Those that are starting do so anyway, and may not be able yet to hear of it."""

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from sidecar.settings import Settings
 
 #: What may stand on the command line; all but `workers` also in a variable of that name.
-FLAGS = ("policies", "database_url", "http", "max_staleness", "callers", "public_url", "workers")
+FLAGS = ("policies", "database_url", "redis_url", "http", "max_staleness", "callers", "public_url", "workers")
 
 
 def run(args: argparse.Namespace) -> int:
