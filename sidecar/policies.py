@@ -16,6 +16,7 @@ from pathlib import Path
 from engine import BylawError, diagnostics
 from engine.policy import Policy
 from sidecar.readings import Bind, ChangedError, Disk, Loaded, Reading, load
+from store.errors import UnavailableError
 
 SETTLE_S = 0.5
 
@@ -127,6 +128,8 @@ class Policies:
             await self._accept(loaded.policy)
         except ChangedError:
             self._candidate = None
+        except UnavailableError as error:
+            self.problem = error  # nothing is wrong with what lies there: it is tried again
         except BylawError as error:
             self._refuse(reading, error)
         except Exception:

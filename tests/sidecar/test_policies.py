@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from engine import BylawError, Request
+from engine import BylawError, Policy, Request
 from sidecar.policies import Policies, describe
 from sidecar.readings import ChangedError, load, read, stamp
+from store.errors import UnavailableError
 
 ANN = Request("acme", "user:ann", "task.read", "task:t1")
 EXTRA = 'deny quiet: anyone to task.read because "quiet hours"\n'
@@ -391,3 +392,26 @@ def test_the_watch_is_woken(folder: Path) -> None:
         watching.cancel()
 
     drive(steps())
+
+
+def test_a_store_that_is_away_refuses_no_policy_for_good(watched: Watched) -> None:
+    """A policy that cannot be held against the store, since that does not answer, is tried until it can be."""
+    answers = [UnavailableError("the database does not answer")] * 2
+
+    async def accept(_: Policy) -> None:
+        if answers:
+            raise answers.pop()
+
+    async def steps() -> None:
+        watched.policies._accept = accept
+        watched.write("extra.bylaw", EXTRA)
+        await watched.poll(3)
+        problems.append(watched.policies.problem)
+        await watched.poll(2)
+        problems.append(watched.policies.problem)
+
+    problems: list[BylawError | None] = []
+    drive(steps())
+
+    assert [problem and problem.code for problem in problems] == ["unavailable", None]
+    assert not watched.is_allowed
