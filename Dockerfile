@@ -1,5 +1,10 @@
-# The decision service as an image, on a policy and a facts file. It listens on the loopback address alone: in a pod, or a
-# shared network namespace, it serves its neighbours. Mount a policy and its facts.yaml at /policies.
+# The decision service as an image. It listens on the loopback address alone: in a pod, or a shared network namespace, it
+# serves its neighbours. Mount a policy at /policies. Facts come from a store: PostgreSQL, which BYLAW_DATABASE_URL names,
+# or an SQLite file in the volume, which is made and filled first:
+#
+#   docker run -v store:/var/lib/bylaw bylaw migrate up
+#   docker run -v store:/var/lib/bylaw -v ./policies/studio:/policies bylaw seed /policies/facts.yaml
+#   docker run -v store:/var/lib/bylaw -v ./policies/studio:/policies --network container:NEIGHBOUR bylaw
 
 FROM python:3.12-slim AS build
 
@@ -32,6 +37,7 @@ ENV PATH=/opt/bylaw/bin:$PATH \
 # A number, so that a cluster can see that it is not root.
 USER 10001:10001
 WORKDIR /var/lib/bylaw
+VOLUME /var/lib/bylaw
 EXPOSE 8180
 
 # Without a proxy, whatever the environment says: the question is about this container.
@@ -39,4 +45,4 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 \
   CMD ["python", "-c", "import urllib.request as r; r.build_opener(r.ProxyHandler({})).open('http://127.0.0.1:8180/health', timeout=2).close()"]
 
 ENTRYPOINT ["bylaw"]
-CMD ["dev", "--facts", "/policies/facts.yaml"]
+CMD ["serve"]

@@ -33,8 +33,8 @@ help:  ## say what can be made (the default)
 	@echo 'make TARGET, where TARGET is one of'
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-run: $(RUN)  ## start everything in one process over the example studio, to try it out
-	$(BIN)/bylaw dev --policies policies/studio --facts policies/studio/facts.yaml
+run: $(RUN)  ## start everything in one process over the example studio, to try it out; its store is bylaw.db
+	$(BIN)/bylaw dev --policies policies/studio
 
 test: $(DEV)  ## run the tests; ARGS="-k wall" goes to pytest
 	$(BIN)/pytest $(ARGS)
@@ -60,7 +60,8 @@ bench: $(RUN)  ## measure what a decision costs
 fuzz: $(DEV)  ## compare the engine with the reference on generated policies; SEED=1 COUNT=20000
 	$(BIN)/python -m tests.fuzz --seed $(SEED) --count $(COUNT)
 
-clean:  ## remove everything that make made, the environment too
+clean:  ## remove everything that make made, the environment and the store of `make run` too
+	rm -f bylaw.db bylaw.db-journal bylaw.db-shm bylaw.db-wal
 	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 

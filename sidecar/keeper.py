@@ -81,6 +81,7 @@ class Keeper:
         self.problem: str | None = None
         self._questioner = questioner
         self._acknowledged: set[str] = set()
+        self._has_registered = False
         self._tasks: list[asyncio.Task[None]] = []
         self._seen = clock()
 
@@ -116,9 +117,10 @@ class Keeper:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        with suppress(StoreError, TimeoutError):
-            async with asyncio.timeout(LEAVE_S):
-                await self.reader.unregister()
+        if self._has_registered:
+            with suppress(StoreError, TimeoutError):
+                async with asyncio.timeout(LEAVE_S):
+                    await self.reader.unregister()
         if self.second is not None:
             await self.second.close()
         if self.redis is not None:
@@ -183,6 +185,7 @@ class Keeper:
             await self.reader.seen()
 
     async def _register(self) -> None:
+        self._has_registered = True
         await self.reader.register(int(self.freshness.max_staleness_s * 1000))
 
     async def _acknowledge(self) -> None:

@@ -64,7 +64,7 @@ def taken_over(sent: str | None) -> str | None:
 def answer_error(error: Exception, request_id: str) -> web.Response:
     """Answer an error; what nobody expected is logged."""
     public = to_public(error)
-    if public.status >= 500:
+    if public is not error and public.status >= 500:
         _log.error("request %s failed", request_id, exc_info=error)
     response = json_answer(error_body(public, request_id), status=public.status)
     response.headers.update(public.headers)

@@ -36,6 +36,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
+from unittest import mock
 from urllib.parse import urlsplit
 
 import pytest
@@ -61,6 +62,8 @@ _VARYING = (
     (re.compile(r"\b\d+(?:\.\d+)? ms\b"), "N ms"),
     (re.compile(r"sha256:[0-9a-f]{64}"), "sha256:…"),
     (re.compile(r"Python 3\.\d+\.\d+"), "Python 3"),
+    (re.compile(r'"age_s": \d+\.\d+'), '"age_s": …'),
+    (re.compile(r"now at [\w-]{30,}"), "now at …"),
     (re.compile(r'"(revision|id|requestId|timestamp)": ?"[^"]*"'), r'"\1":"…"'),
 )
 
@@ -133,7 +136,12 @@ def write(block: Block, folder: Path, prelude: str = "") -> Path:
 def bylaw(*arguments: str) -> tuple[int, str]:
     """Run a command in this process; return its exit code and all that it printed."""
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+    with (
+        contextlib.redirect_stdout(printed),
+        contextlib.redirect_stderr(printed),
+        mock.patch.dict(os.environ, {"BYLAW_GOLDEN": ""}),
+    ):
+        os.environ.pop("BYLAW_GOLDEN")  # no variable of the product's, which refuses what it does not know
         try:
             code = main(list(arguments))
         except SystemExit as exit_:  # the command line itself was wrong
@@ -321,12 +329,12 @@ class Shell:
 
 
 class Server:
-    """A service as `make run` starts it, on a port of its own."""
+    """A service as `make run` starts it, on a port of its own, over the store in the page's folder."""
 
     def __init__(self) -> None:
-        dev = ["dev", "--policies", "policies/studio", "--facts", "policies/studio/facts.yaml"]
+        dev = ["dev", "--policies", "policies/studio", "--http", "127.0.0.1:0", "--json"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "bylaw", *dev, "--http", "127.0.0.1:0", "--json"],
+            [sys.executable, "-m", "bylaw", *dev],
             stdout=subprocess.PIPE,
             env={name: value for name, value in os.environ.items() if not name.startswith("BYLAW_")}
             | {"PYTHONPATH": str(ROOT)},

@@ -36,10 +36,18 @@ HEAD = (
 @contextmanager
 def process(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     """Run the service as a process of its own; killed in the end, if it still runs."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("BYLAW_")}
-    command = [sys.executable, "-m", "sidecar", *arguments]
+    with running("-m", "sidecar", *arguments) as started:
+        yield started
+
+
+@contextmanager
+def running(*arguments: str, folder: Path = ROOT) -> Iterator[subprocess.Popen[str]]:
+    """Run Python as a process of its own, in a folder; killed in the end, if it still runs."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("BYLAW_")}
+    environ = inherited | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, *arguments]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=ROOT, env=environ, stdout=pipe, stderr=pipe, text=True) as started:
+    with subprocess.Popen(command, cwd=folder, env=environ, stdout=pipe, stderr=pipe, text=True) as started:
         try:
             yield started
         finally:
