@@ -27,10 +27,10 @@ from engine.facts_builder import Document, build
 from engine.policy import Policy
 from store.changes import Clock, Write, Writer
 from store.database import Database
-from store.errors import UnfitError
+from store.errors import RefusedError, UnfitError
 from store.migrating import head
 from store.queries import read_line
-from store.seeding.kinds import PROFILES, TENANTS, put
+from store.seeding.kinds import PROFILES, TENANTS, overtaken, put
 from store.seeding.order import Batch
 from store.seeding.plan import Plan, make_plan
 from store.seeding.rows import SHARED, Implied, rows_of
@@ -174,7 +174,7 @@ async def _write(writer: Writer, batch: Batch, digest: str) -> None:
     async def work(write: Write) -> None:
         await _put(write, batch)
         counts = Counter(item.kind.table.name for item in batch.items)
-        write.record("seed", file=digest, rows=dict(sorted(counts.items())))
+        write.record("facts.seeded", file=digest, rows=dict(sorted(counts.items())))
 
     if batch.begins:
         async with writer.write(tenant=batch.tenant, making=True) as write:
@@ -198,7 +198,10 @@ async def _begin(write: Write, batch: Batch) -> None:
         await write.begin_stream(batch.tenant)
         return
     (status,), (attributes,) = made[TENANTS], made[PROFILES]
-    await tenant_writes.make(write, status=str(status), attributes=json.loads(str(attributes)))
+    try:
+        await tenant_writes.make(write, status=str(status), attributes=json.loads(str(attributes)))
+    except RefusedError as error:
+        raise overtaken() from error
 
 
 async def _put(write: Write, batch: Batch) -> None:

@@ -289,7 +289,7 @@ async def put(write: Write, kind: Kind, things: Things, new: Collection[Key]) ->
     asked = listed(write.connection, (*kind.key, *kind.values), rows)
     written = await write.connection.execute(_inserting(write, kind, asked))
     if written.rowcount != len(rows) and not (kind.is_modest or not kind.values):
-        raise _overtaken()
+        raise overtaken()
     if kind in _PRESENT:
         await _be_present(write, {key[:2] for key in things if key[0] in PRINCIPAL_TYPES})
     if kind.table is tables.memberships:
@@ -346,7 +346,7 @@ async def _take_names(write: Write, names: list[tuple[str, str]]) -> None:
         insert(tables.names).from_select(["kind", "id"], rows).on_conflict_do_nothing()
     )
     if given.rowcount != len(names):
-        raise _overtaken()
+        raise overtaken()
 
 
 async def _be_present(write: Write, who: Collection[Key]) -> None:
@@ -399,5 +399,6 @@ async def _tell_links(write: Write, who: Collection[Key]) -> None:
     write.touch(GLOBAL, *{_of_principal(tuple(row)) for row in changed})
 
 
-def _overtaken() -> RefusedError:
+def overtaken() -> RefusedError:
+    """Make the refusal of what was free or alive when it was looked at, and is not any more."""
     return RefusedError("conflict", "somebody else writes the same at this moment: run it again")

@@ -41,7 +41,6 @@ from store.seeding.kinds import (
     Rows,
 )
 from store.seeding.rows import SHARED
-from store.streams import stream_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +80,18 @@ Items = Mapping[str, list[Item]]
 
 _SHARED_ORDER: Final = (PRINCIPALS, PLATFORM_GROUPS, PLATFORM_NESTINGS, PLATFORM_MEMBERS)
 _MEMBERSHIPS: Final = (MEMBERSHIPS, IMPLIED_MEMBERSHIPS)
-_OWNED_ORDER: Final = (PROFILES, *_MEMBERSHIPS, ASSIGNMENTS, CUSTOM_ROLES, GROUPS, RESOURCES, NESTINGS, MEMBERS)
+_OWNED_ORDER: Final = (PROFILES, *_MEMBERSHIPS, CUSTOM_ROLES, GROUPS, RESOURCES, NESTINGS, MEMBERS, ASSIGNMENTS)
 _CLOSED: Final[Rows] = (("suspended",),)
 #: Of two, the earlier lets its holder do less.
 _STATUSES: Final = ("suspended", "guest", "active")
 
 
-def in_batches(items: Items, streams: Collection[str]) -> list[Batch]:
+def in_batches(items: Items, new: Collection[str]) -> list[Batch]:
     """Put things in order, and split them into transactions.
 
     Args:
         items: by tenant; "" what all share.
-        streams: those that have begun.
+        new: tenants that are not there yet.
     """
     shared = items[SHARED]
     early, late = _shared_portions(shared)
@@ -100,7 +99,9 @@ def in_batches(items: Items, streams: Collection[str]) -> list[Batch]:
     owned = {tenant: _owned_portions(theirs, made.get(tenant)) for tenant, theirs in items.items() if tenant != SHARED}
     return [
         *_batches(SHARED, early),
-        *chain.from_iterable(_tenant_batches(streams, tenant, first) for tenant, (first, _) in owned.items()),
+        *chain.from_iterable(
+            _tenant_batches(tenant, first, begins=tenant in new) for tenant, (first, _) in owned.items()
+        ),
         *_batches(SHARED, [item for item in shared if item.kind is SYSTEM_ASSIGNMENTS]),
         *_link_batches([item for item in shared if item.kind is LINKS]),
         *chain.from_iterable(_batches(tenant, last) for tenant, (_, last) in owned.items()),
@@ -162,9 +163,8 @@ def _less(one: Row, other: Row) -> Row:
     return status, max(str(one[1]), str(other[1])), min(ends, default=None)
 
 
-def _tenant_batches(streams: Collection[str], tenant: str, items: list[Item]) -> Iterator[Batch]:
+def _tenant_batches(tenant: str, items: list[Item], *, begins: bool) -> Iterator[Batch]:
     """Split what one tenant owns; the first batch begins the tenant if it is not there."""
-    begins = stream_of(tenant) not in streams
     for batch in _batches(tenant, items):
         yield replace(batch, begins=begins)
         begins = False

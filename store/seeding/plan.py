@@ -36,7 +36,6 @@ from store.seeding.kinds import (
     Key,
     Kind,
     Things,
-    in_parts,
     is_dead,
     read,
     taken,
@@ -82,12 +81,12 @@ class _Comparison:
     """What a comparison of file and store comes to.
 
     Attributes:
-        streams: those that have begun.
+        new: tenants that are not there yet.
         fresh: names that are to be given, and to what.
     """
 
     said: Said
-    streams: set[str] = field(default_factory=set)
+    new: set[str] = field(default_factory=set)
     items: dict[str, list[Item]] = field(default_factory=dict)
     fresh: dict[tuple[str, str], _Thing] = field(default_factory=dict)
     problems: list[tuple[str, str]] = field(default_factory=list)
@@ -112,24 +111,23 @@ async def make_plan(database: Database, said: Said, *, has_tenant: bool) -> Plan
     """
     comparison = _Comparison(said)
     async with database.reading() as connection:
-        comparison.streams = await _streams(connection, {stream_of(tenant) for tenant in (*said, IMPLICIT_TENANT)})
-        await _check_fit(connection, comparison.streams, has_tenant=has_tenant)
+        await _check_fit(connection, has_tenant=has_tenant)
         await _compare(connection, comparison, SHARED)
+        await _check_names(connection, comparison)
         await _check_referred(connection, comparison)
     for tenant in said:
         if tenant != SHARED:
             async with database.reading(tenant) as connection:
                 await _compare(connection, comparison, tenant)
+                await _check_names(connection, comparison)
                 await _check_places(connection, comparison, tenant)
                 await _check_roles(connection, comparison, tenant)
-    async with database.reading() as connection:
-        await _check_names(connection, comparison)
     if comparison.problems:
         codes = {code for code, _ in comparison.problems}
         raise RefusedError(
             codes.pop() if len(codes) == 1 else "conflict", listing(sentence for _, sentence in comparison.problems)
         )
-    batches = in_batches(comparison.items, comparison.streams)
+    batches = in_batches(comparison.items, comparison.new)
     added, changed = _counted(comparison.items)
     return Plan(tuple(batches), added, changed, comparison.unchanged, _made_members(comparison))
 
@@ -137,22 +135,18 @@ async def make_plan(database: Database, said: Said, *, has_tenant: bool) -> Plan
 # --- what the store is ----------------------------------------------------------------------------------
 
 
-async def _streams(connection: AsyncConnection, asked: set[str]) -> set[str]:
-    """List which of these streams have begun."""
-    found: set[str] = set()
-    for part in in_parts(asked):
-        rows = await connection.execute(select(revisions.c.stream).where(revisions.c.stream.in_(part)))
-        found.update(rows.scalars())
-    return found
+async def _has_begun(connection: AsyncConnection, tenant: str) -> bool:
+    found = await connection.execute(select(revisions.c.n).where(revisions.c.stream == stream_of(tenant)))
+    return found.first() is not None
 
 
-async def _check_fit(connection: AsyncConnection, streams: set[str], *, has_tenant: bool) -> None:
+async def _check_fit(connection: AsyncConnection, *, has_tenant: bool) -> None:
     """Refuse a store whose facts are of the other kind of policies."""
     made = await connection.execute(select(tenants.c.id).limit(1))
     has_any = made.first() is not None
     if not has_tenant and has_any:
         raise UnfitError("has_tenants", "the policy has no `tenant`, but the store has tenants: take another store")
-    if has_tenant and stream_of(IMPLICIT_TENANT) in streams:
+    if has_tenant and await _has_begun(connection, IMPLICIT_TENANT):
         named = await connection.execute(select(tenants.c.id).where(tenants.c.id == IMPLICIT_TENANT))
         if named.first() is None:
             raise UnfitError(
@@ -167,7 +161,9 @@ async def _check_fit(connection: AsyncConnection, streams: set[str], *, has_tena
 async def _compare(connection: AsyncConnection, comparison: _Comparison, tenant: str) -> None:
     """Compare the things of a tenant, or what all share, kind by kind."""
     items = comparison.items[tenant] = []
-    is_new = tenant != SHARED and stream_of(tenant) not in comparison.streams
+    is_new = tenant != SHARED and not await _has_begun(connection, tenant)
+    if is_new:
+        comparison.new.add(tenant)
     for kind, things in comparison.said.get(tenant, {}).items():
         keys = [key[: len(kind.by)] for key in things] if kind.by else things
         stored = {} if is_new else await read(connection, kind, keys, tenant)
@@ -205,10 +201,14 @@ _CURES: Final = {TENANTS: _MAY_BE_DELETED, PRINCIPALS: _MAY_BE_DELETED, RESOURCE
 
 
 async def _check_names(connection: AsyncConnection, comparison: _Comparison) -> None:
-    """Refuse names that are, or were, those of other things: of a group in another tenant, say."""
+    """Refuse names that are, or were, those of other things: of a group in another tenant, say.
+
+    In the snapshot of the comparison, so that what is made at this moment is not taken for something else.
+    """
     for name in sorted(await taken(connection, comparison.fresh)):
         place = place_of(*comparison.fresh[name])
         comparison.refuse("taken", f"{place}: this {name[0]} id is given elsewhere, or was once: choose another")
+    comparison.fresh.clear()
 
 
 # --- what is referred to without being in the file ------------------------------------------------------

@@ -9,7 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from engine import Facts, Policy, Request
+import pytest
+
+from engine import BylawError, Facts, Policy, Request
 from engine.facts import (
     NEVER,
     Belonging,
@@ -31,6 +33,7 @@ from store.seed import Report, Seeded, seed
 from store.streams import TENANT, group_key, principal_key, resource_key, tenant_key
 from store.views import GroupView, PrincipalView, ProfileView, ResourceView, Views, Wanted, typed
 from tests.databases import StoreUrls, run
+from tests.store.worlds import FACTS, Rows, rows_of
 
 ROOT = Path(__file__).parents[2]
 #: Every facts file that there is, but one: it has an id with a space, which the store does not take.
@@ -62,6 +65,48 @@ PLAIN = Policy.parse("""
 resource project { actions read }
 role reader on tenant { can project.read }
 """)
+#: Something of every kind, in two tenants.
+WORLD = """
+tenants: { acme: { attributes: { plan: pro } }, globex: {} }
+users:
+  ann: { attributes: { level: 3 }, members: { acme: active } }
+  bob: { members: { acme: { status: guest, starts: 2020-01-01T00:00:00Z, expires: 2090-01-01T00:00:00Z } } }
+  sue: { status: suspended, members: { acme: active } }
+  eve: { members: { globex: active } }
+services: { bot: { members: { acme: active } } }
+groups:
+  banned: { members: [user:eve] }
+  crew: { in: [all] }
+  all: {}
+  staff: { tenant: acme, members: [user:ann, { subject: user:bob, expires: 2090-01-01T00:00:00Z }], in: [house] }
+  house: { tenant: acme, attributes: { motto: on } }
+resources:
+  task:t2: { parent: task:t1 }
+  task:t1: { parent: project:p1 }
+  project:p1: { parent: org:acme, attributes: { sealed: true } }
+  project:old: { parent: org:acme, status: deleted }
+  project:g1: { parent: org:globex }
+assignments:
+  - { subject: user:ann, role: boss, on: org:acme }
+  - { subject: user:ann, role: editor, on: project:p1, starts: 2026-01-01T00:00:00Z, expires: 2027-01-01T00:00:00Z }
+  - { subject: user:ann, role: editor, on: project:p1, starts: 2030-01-01T00:00:00Z }
+  - { subject: user:ann, role: intern, on: org:acme }
+  - { subject: user:dan, role: reader, on: org:acme }
+  - { subject: user:sue, role: boss, on: org:acme }
+  - { subject: group:house, role: custom.helper, on: org:acme }
+  - { subject: anyone, role: reader, on: org:globex }
+  - { subject: user:bob, role: root, on: system }
+links:
+  - { subject: user:eve, home: globex, role: reader, on: org:acme, expires: 2090-01-01T00:00:00Z }
+custom_roles:
+  - { tenant: acme, name: helper, on: org, can: [project.read, task.read] }
+"""
+#: One member and his role, for what needs no more.
+SMALL = """
+tenants: { acme: {} }
+users: { ann: { members: { acme: active } } }
+assignments: [{ subject: user:ann, role: boss, on: org:acme }]
+"""
 
 
 def policy_of(path: Path) -> Policy:
@@ -105,6 +150,23 @@ def write(urls: StoreUrls, work: Any, **how: Any) -> None:
             await work(open_write)
 
     run(scene())
+
+
+def revisions_of(urls: StoreUrls) -> dict[str, int]:
+    return {row[0]: row[1] for row in run(rows_of(urls, "revisions"))["revisions"]}
+
+
+def all_rows(urls: StoreUrls) -> Rows:
+    return run(rows_of(urls, *FACTS))
+
+
+def refused(urls: StoreUrls, text_: str, **how: Any) -> BylawError:
+    """Seed what is refused; return the error, after a look that nothing was written."""
+    before = all_rows(urls), revisions_of(urls)
+    with pytest.raises(BylawError) as caught:
+        sow(urls, text_, **how)
+    assert (all_rows(urls), revisions_of(urls)) == before
+    return caught.value
 
 
 # --- all facts, read back -------------------------------------------------------------------------------
