@@ -80,7 +80,6 @@ class Keeper:
         self.loader = Loader(self.reader, self.cache, self.freshness, self.second)
         self.problem: str | None = None
         self._questioner = questioner
-        self._acknowledged: set[str] = set()
         self._has_registered = False
         self._tasks: list[asyncio.Task[None]] = []
         self._seen = clock()
@@ -189,11 +188,10 @@ class Keeper:
         await self.reader.register(int(self.freshness.max_staleness_s * 1000))
 
     async def _acknowledge(self) -> None:
-        """Give the receipts that are due, each once."""
-        due = self.freshness.receipts - self._acknowledged
-        if due:
-            await self.reader.acknowledge(sorted(due))
-        self._acknowledged = self.freshness.receipts.copy()
+        """Give the receipts that are due. A poll tells of those that are not given: also of one that was, in a history
+        that is lost."""
+        if self.freshness.receipts:
+            await self.reader.acknowledge(sorted(self.freshness.receipts))
 
     def _note(self, error: Exception | None) -> None:
         """Remember what is wrong, and tell once."""
