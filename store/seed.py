@@ -48,7 +48,7 @@ class Seeded:
     """What was done.
 
     Attributes:
-        token: the state that it made; of the tenant, too, if the file has exactly one.
+        token: the state that it made: who has reached it knows all that the file says.
         revisions: how many transactions it took; 0: all was there already.
         added, changed: how many things, by what they are.
         unchanged: how many are there already as the file says.
@@ -103,7 +103,7 @@ async def seed(
     await _carry_out(Writer(database, clock=clock), plan, report, digest)
     only = next(iter(facts.tenants)) if len(facts.tenants) == 1 else None
     token = await _token(database, only)
-    return Seeded(token, len(plan.batches), plan.added, plan.changed, plan.unchanged, plan.members)
+    return Seeded(token, len(plan.batches) + _needs_end(plan), plan.added, plan.changed, plan.unchanged, plan.members)
 
 
 async def is_empty(database: Database) -> bool:
@@ -166,6 +166,19 @@ async def _carry_out(writer: Writer, plan: Plan, report: Report, digest: str) ->
         await _write(writer, batch, digest)
         done += batch.size
         report(done, total)
+    if _needs_end(plan):
+        async with writer.write(shared=True) as write:
+            write.record("facts.seeded", file=digest, rows={})
+
+
+def _needs_end(plan: Plan) -> bool:
+    """Say whether what all tenants share must move once more, so that one token names all that was written.
+
+    A token holds the revision of one tenant at most. But a state in which `g` moved last is seen by nobody who does not
+    see all that was written before it, in whichever tenant.
+    """
+    tenants = {batch.tenant for batch in plan.batches} - {SHARED}
+    return len(tenants) > 1 and not (plan.batches[-1].tenant == SHARED or plan.batches[-1].is_shared)
 
 
 async def _write(writer: Writer, batch: Batch, digest: str) -> None:

@@ -348,6 +348,18 @@ def test_the_token_names_the_only_tenant(store_urls: StoreUrls) -> None:
     assert Token.parse(str(two)) == two
 
 
+def test_one_token_names_what_was_written_in_several_tenants(store_urls: StoreUrls) -> None:
+    """Where a file changes several tenants and nothing that they share, that moves last all the same."""
+    sow(store_urls, "tenants: { acme: { attributes: { plan: pro } }, globex: { attributes: { plan: pro } } }")
+    before = revisions_of(store_urls)
+
+    done = sow(store_urls, "tenants: { acme: { attributes: { plan: free } }, globex: { attributes: { plan: free } } }")
+
+    after = revisions_of(store_urls)
+    assert done.revisions == 3
+    assert done.token.g == after["g"] == before["g"] + 1
+
+
 def test_an_empty_store(store_urls: StoreUrls) -> None:
     """A store is empty until there are facts, of whatever kind."""
 
