@@ -348,7 +348,7 @@ def edges_of(facts: Facts) -> list[int]:
     spans = [m.membership for m in source.members.values() if m.membership is not None]
     rows: list[Any] = [*spans]
     for member in source.members.values():
-        rows += [*member.grants, *member.groups]
+        rows += [*(member.grants or ()), *member.groups]
     for principal in source.principals.values():
         rows += [*principal.links, *principal.system, *principal.groups]
     for grants in source.granted.values():
