@@ -126,6 +126,7 @@ def running(folder: Path, *options: str) -> Iterator[Cluster]:
     folder = folder.resolve()
     command = [_binary(folder, "postgres"), "-D", str(folder / "data")]
     command += [f"--{option}" for option in (*TUNING, *options, f"unix_socket_directories={folder}")]
+    before = signal.signal(signal.SIGTERM, _leave)
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(command, cwd=folder, env=_ENVIRONMENT, stdout=log, stderr=log, **_other_user())
     try:
@@ -134,6 +135,12 @@ def running(folder: Path, *options: str) -> Iterator[Cluster]:
     finally:
         process.send_signal(signal.SIGINT)  # without waiting for clients
         process.wait(STOP_S)
+        signal.signal(signal.SIGTERM, before)
+
+
+def _leave(*_: object) -> None:
+    """End in good order where a request to end comes: the server must not outlive this process."""
+    raise SystemExit(143)
 
 
 def prepare(cluster: Cluster) -> None:

@@ -14,6 +14,8 @@ from store.tokens import Token
 from tests.databases import DATABASE, Cluster, Postgres, StoreUrls, sqlite_urls
 from tests.freshness.services import Asker, Process, Relay, Sidecar, grant, house, process, revoke, sidecar, until
 
+pytestmark = pytest.mark.slow
+
 COLD_S = 1.2
 #: A request on a machine that others use, too.
 SLACK_S = 0.5

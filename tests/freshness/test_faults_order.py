@@ -7,6 +7,7 @@ import subprocess
 from collections import defaultdict
 from contextlib import suppress
 
+import pytest
 from sqlalchemy import select
 
 from store.audit import Break, verify_chain
@@ -15,6 +16,8 @@ from store.streams import tenant_of
 from store.tables import changes, revisions
 from tests.databases import StoreUrls
 from tests.freshness.services import children, house
+
+pytestmark = pytest.mark.slow
 
 STREAMS = ("g", "t:acme", "t:globex")
 WRITES = 10

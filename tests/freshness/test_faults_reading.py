@@ -37,6 +37,8 @@ from tests.freshness.services import (
     until,
 )
 
+pytestmark = pytest.mark.slow
+
 MAX_STALENESS_S = 1.0
 #: A write is applied by the next poll, and that takes a moment on a machine that others use, too.
 POLL_S = 0.5

@@ -14,6 +14,8 @@ import pytest
 from tests.databases import StoreUrls
 from tests.freshness.services import Asker, Pen, deafness, grant, house, process, revoke, sidecar, until
 
+pytestmark = pytest.mark.slow
+
 BOUND_S = 1.0
 SLACK_S = 0.5
 #: Between two questions of who asks all the time.

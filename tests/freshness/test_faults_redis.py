@@ -26,6 +26,8 @@ from tests.freshness.services import (
     until,
 )
 
+pytestmark = pytest.mark.slow
+
 KEY = "k" * 32
 SLACK_S = 0.5
 
