@@ -37,11 +37,10 @@ from sidecar.middleware import make_guard, nothing_there
 from sidecar.policies import Policies, accept_any, describe
 from sidecar.settings import Settings
 from sidecar.traffic import Traffic
-from store.errors import StoreError, UnfitError
+from store.errors import StoreError
 
 if TYPE_CHECKING:
     from sidecar.keeper import Keeper
-    from store.database import Database
 
 #: A connection that says nothing is kept for so long; also one that never ends its headers.
 KEEPALIVE_S = 75.0
@@ -141,8 +140,6 @@ class Service:
             OSError: the address cannot be had.
             BylawError: the policy or the facts are broken.
         """
-        if self.keeper is not None:
-            _look_for_file(self.keeper.database)
         sockets = self.sockets or addresses.bind(self.settings.http)
         self.address = addresses.shown(sockets)
         try:
@@ -197,12 +194,6 @@ class Service:
         """Remove the file of a Unix socket that was made here."""
         if self.address.path is not None and self.sockets is None:
             addresses.remove(self.address.path)
-
-
-def _look_for_file(database: Database) -> None:
-    """Refuse an SQLite file that is not there. To connect would make it: an empty one, wherever this was started."""
-    if database.path is not None and not database.path.exists():
-        raise UnfitError("no_schema", f"{database.shown}: there is no such file: run `bylaw migrate up`")
 
 
 def _protocol_of(runner: web.AppRunner) -> web.Server:

@@ -14,6 +14,7 @@ INVARIANT: no await lies between looking at freshness and the answer.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -25,7 +26,7 @@ from engine.model import Model
 from engine.policy import BoundFacts, Policy
 from sidecar.errors import PublicError, bad_request
 from sidecar.freshness import Freshness, StaleError
-from sidecar.loader import Gathered, Loader, Snapshots, gather
+from sidecar.loader import FLIGHT_S, Gathered, Loader, Snapshots, gather
 from sidecar.readings import Loaded
 from sidecar.source import CachedFacts, Collector, NotLoadedError, Shelf
 from sidecar.views import Cache, StreamViews, is_held
@@ -163,8 +164,10 @@ class StoreDecider:
             for tenant, keys in first_wanted(one, policy, private).items():
                 wanted.setdefault(tenant, Wanted()).add(keys)
         try:
-            for tenant, keys in together(wanted).items():
-                private.take(tenant, await gather(self._snapshots, tenant, keys, self._more(attempt, tenant), private))
+            async with asyncio.timeout(FLIGHT_S):
+                for tenant, keys in together(wanted).items():
+                    more = self._more(attempt, tenant)
+                    private.take(tenant, await gather(self._snapshots, tenant, keys, more, private))
         except (StoreError, TimeoutError) as error:
             raise StaleError from error
         if not self._may_answer(private, sent, epoch):

@@ -27,7 +27,8 @@ from store.errors import StoreError
 from store.streams import GLOBAL, NOWHERE, POLICIES, Position, stream_of, tenant_key, tenant_of
 from store.tokens import Line, Token, tenant_digest
 
-#: A poll that takes longer is given up: the next may reach a database that answers.
+#: A poll that takes longer, or half of the time that facts may be old, is given up: the next may reach a database that
+#: answers, and what it shows would be old.
 POLL_TIMEOUT_S: Final = 2.0
 #: How long a check that demands a revision waits for it.
 REACH_S: Final = 0.15
@@ -37,6 +38,13 @@ _log = logging.getLogger("bylaw.freshness")
 
 class StaleError(Exception):
     """The facts are older than is allowed, or than is demanded: there is no answer to be trusted."""
+
+
+class NotAppliedError(StoreError):
+    """A poll was answered by a database that is not to be followed as it is."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("not_applied", message)
 
 
 class Poller(Protocol):
@@ -71,6 +79,7 @@ class Freshness:
     ) -> None:
         self.cache = cache
         self.max_staleness_s = max_staleness_s
+        self.poll_timeout_s = min(POLL_TIMEOUT_S, max_staleness_s / 2)
         self.clock = clock
         self.line: Line | None = None
         self.former: frozenset[str] = frozenset()
@@ -119,7 +128,7 @@ class Freshness:
             return
         try:
             async with asyncio.timeout(REACH_S):
-                self._wanted |= asked - self.cache.tenants.keys()
+                self._wanted |= asked  # also those in use: a poll on its way may take them out of it
                 await self.poll()
         except (TimeoutError, StoreError) as error:
             raise StaleError from error
@@ -132,8 +141,8 @@ class Freshness:
             return False
         if token.line != self.line:
             # Its numbers say nothing here: of a line that this one took over from, a poll sent from now on is what
-            # can be had; of another store nothing.
-            return is_polled and token.line.store in (self.line.store, *self.former)
+            # can be had; of another, and of one that took over from this, nothing.
+            return is_polled and (self.line.took_over_from(token.line) or token.line.store in self.former)
         if token.p > self.policies.n or token.g > self.cache.shared.at.n:
             return False
         return all(tenant_digest(tenant) != token.tenant or self._applied(tenant) >= token.t for tenant in tenants)
@@ -148,7 +157,7 @@ class Freshness:
         """Take a tenant into use, by a poll.
 
         Raises:
-            StoreError, TimeoutError: no answer.
+            StoreError, TimeoutError: no answer, or none to follow.
         """
         if tenant not in self.cache.tenants:
             self._wanted.add(tenant)
@@ -158,7 +167,7 @@ class Freshness:
         """Wait for a poll that is sent from now on to be applied. All who wait at one time share one.
 
         Raises:
-            StoreError, TimeoutError: no answer.
+            StoreError, TimeoutError: no answer, or none to follow.
         """
         if self._running is None or self._running.done():
             self._running = _quietly(self._poll_once())
@@ -178,7 +187,7 @@ class Freshness:
         asked = {stream_of(tenant): UNKNOWN for tenant in wanted} | self._positions()
         text = self._text_of(asked)
         sent = self.clock()
-        async with asyncio.timeout(POLL_TIMEOUT_S):
+        async with asyncio.timeout(self.poll_timeout_s):
             polled = await self._poller.poll(text)
         self.apply(polled, asked, sent)
 
@@ -201,14 +210,18 @@ class Freshness:
         Args:
             asked: where the streams were that the poll asked for.
             sent: the clock before it was sent.
+
+        Raises:
+            NotAppliedError: it is not taken in.
         """
         self.is_registered = polled.is_registered
         if not self.is_registered:
-            return  # who waits for receipts would not wait for this process
+            self.wake.set()  # to register at once
+            raise NotAppliedError("whoever waits for receipts would not wait for this process")
         self.is_replica = polled.moment.is_replica
         if self.is_replica:
-            self.confirmed = float("-inf")  # it may lag behind by any time, and does not say by which
-            return
+            self.confirmed = float("-inf")
+            raise NotAppliedError("the database is a replica, which may lag behind by any time")
         if polled.moment.line != self.line or self._is_other_history(polled, asked):
             self._begin_anew(polled, asked)
         else:

@@ -17,12 +17,12 @@ from uuid import uuid4
 from engine import PolicyError
 from engine.authorizer import Questioner
 from engine.policy import BoundFacts, Policy
-from sidecar.freshness import Freshness
+from sidecar.freshness import POLL_TIMEOUT_S, Freshness, NotAppliedError
 from sidecar.loader import Loader
 from sidecar.source import CachedFacts
 from sidecar.views import Cache
 from store.database import Database
-from store.errors import StoreError
+from store.errors import StoreError, UnavailableError
 from store.hints import listen
 from store.reading import Reader
 from store.rights import SIDECAR, check_rights
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 SEEN_S: Final = 30.0
 #: How long leaving may take: who does not answer is not waited for.
 LEAVE_S: Final = 1.0
+#: After a poll that failed, until the next.
+RETRY_S: Final = 0.25
 
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _log = logging.getLogger("bylaw.keeper")
@@ -99,11 +101,11 @@ class Keeper:
             StoreError: the database cannot be used, or cannot be reached.
         """
         await check_rights(self.database, SIDECAR)
-        await self._register()
         try:
+            await self._register()
             await self.freshness.poll()
         except TimeoutError as error:
-            raise StoreError("unavailable", f"{self.database.shown}: the database does not answer in time") from error
+            raise UnavailableError(f"{self.database.shown}: the database does not answer in time") from error
         self._tasks = [
             asyncio.create_task(self._follow()),
             asyncio.create_task(listen(self.database, self.freshness.wake.set)),
@@ -159,9 +161,10 @@ class Keeper:
     async def _follow(self) -> None:
         """Poll for ever: at every hint, and at the latest after a quarter of the time that facts may be old."""
         freshness = self.freshness
+        period_s = freshness.max_staleness_s / 4
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(freshness.max_staleness_s / 4):
+                async with asyncio.timeout(period_s):
                     await freshness.wake.wait()
             freshness.wake.clear()
             try:
@@ -172,20 +175,28 @@ class Keeper:
                 _log.exception("following the change log failed; it goes on")
             else:
                 self._note(None)
+                continue
+            await asyncio.sleep(min(RETRY_S, period_s))
+            freshness.wake.set()
 
     async def _step(self) -> None:
-        await self.freshness.poll()
-        if not self.freshness.is_registered:
+        try:
+            await self.freshness.poll()
+        except NotAppliedError:
+            if self.freshness.is_registered:
+                raise
             await self._register()
             await self.freshness.poll()
-        await self._acknowledge()
-        if clock() - self._seen > SEEN_S:
-            self._seen = clock()
-            await self.reader.seen()
+        async with asyncio.timeout(POLL_TIMEOUT_S):
+            await self._acknowledge()
+            if clock() - self._seen > SEEN_S:
+                self._seen = clock()
+                await self.reader.seen()
 
     async def _register(self) -> None:
         self._has_registered = True
-        await self.reader.register(int(self.freshness.max_staleness_s * 1000))
+        async with asyncio.timeout(POLL_TIMEOUT_S):
+            await self.reader.register(int(self.freshness.max_staleness_s * 1000))
 
     async def _acknowledge(self) -> None:
         """Give the receipts that are due. A poll tells of those that are not given: also of one that was, in a history

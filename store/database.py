@@ -17,7 +17,9 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
+import asyncpg
 from asyncpg import InterfaceError as PostgresInterfaceError
 from asyncpg import PostgresError
 from sqlalchemy import event
@@ -27,6 +29,7 @@ from sqlalchemy.exc import (
     DataError,
     DBAPIError,
     IntegrityError,
+    InvalidatePoolError,
     OperationalError,
     ProgrammingError,
 )
@@ -40,6 +43,8 @@ DRIVERS: Final = {"postgresql": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlit
 TENANT_OPTION, BEGIN_OPTION = "bylaw_tenant", "bylaw_begin"
 CONNECT_TIMEOUT_S = 5.0
 BUSY_TIMEOUT_MS = 5000
+#: How long connections may take to say goodbye.
+CLOSE_TIMEOUT_S: Final = 1.0
 _UNDEFINED: Final = {"42P01", "42703"}  # a table, a column
 _NO_RIGHT: Final = "42501"
 
@@ -78,13 +83,17 @@ class Database:
         self.path = Path(self.url.database) if self.is_sqlite and self.url.database else None
         self.engine = self._make_engine(pool_size, statement_timeout_s)
         self._file: tuple[int, int] | None = None
+        self._idle: set[Any] = set()
 
     def _make_engine(self, pool_size: int, statement_timeout_s: float) -> AsyncEngine:
         if self.is_sqlite:
             if self.path is None or str(self.path) == ":memory:":
                 raise UnfitError("bad_url", "an SQLite database in memory cannot be shared: name a file")
             engine = create_async_engine(
-                self.url, pool_size=pool_size, max_overflow=0, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000}
+                self.url.set(database=f"file:{quote(str(self.path))}", query={"uri": "true", "mode": "rw"}),
+                pool_size=pool_size,
+                max_overflow=0,
+                connect_args={"timeout": BUSY_TIMEOUT_MS / 1000},
             )
             event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         else:
@@ -95,6 +104,7 @@ class Database:
                 pool_timeout=CONNECT_TIMEOUT_S,
                 connect_args={
                     "timeout": CONNECT_TIMEOUT_S,
+                    "connection_class": _PostgresConnection,
                     "server_settings": {
                         "application_name": "bylaw",
                         "statement_timeout": str(int(statement_timeout_s * 1000)),
@@ -103,6 +113,9 @@ class Database:
                     },
                 },
             )
+            event.listen(engine.sync_engine, "checkout", self._take_out)
+            event.listen(engine.sync_engine, "checkin", self._take_in)
+            event.listen(engine.sync_engine, "close", lambda connection, _: self._idle.discard(connection))
         event.listen(engine.sync_engine, "begin", _begin)
         return engine
 
@@ -137,40 +150,96 @@ class Database:
 
     @asynccontextmanager
     async def _connected(self, options: dict[str, Any]) -> AsyncIterator[AsyncConnection]:
-        await self._follow_the_file()
         with failing_clearly(self.shown):
+            await self._follow_the_file()
             async with self.engine.connect() as plain:
                 connection = await plain.execution_options(**options)
-                transaction = await connection.begin()
                 try:
-                    yield connection
-                    await transaction.commit()
+                    transaction = await connection.begin()
+                    try:
+                        yield connection
+                        await transaction.commit()
+                    except Exception:
+                        await transaction.rollback()
+                        raise
                 except asyncio.CancelledError:
-                    # Cut off in the middle, it is in no state to be used again, and a rollback might wait for ever.
-                    await connection.invalidate()
-                    raise
-                except BaseException:
-                    await transaction.rollback()
+                    await self._abandon(connection)
                     raise
 
     async def _follow_the_file(self) -> None:
-        """Leave connections to an SQLite file that was replaced by another under the same name."""
+        """Leave connections to an SQLite file that was replaced by another under the same name.
+
+        Raises:
+            UnavailableError: there is none.
+        """
         if self.path is None:
             return
         try:
-            said = self.path.stat()  # a local file system, as SQLite needs it
-        except OSError:
-            found = None
-        else:
-            found = said.st_dev, said.st_ino
+            found = identity(self.path)
+        except FileNotFoundError as error:
+            raise UnavailableError(f"{self.shown}: there is no such file: run `bylaw migrate up`") from error
         if found != self._file:
             if self._file is not None:
                 await self.engine.dispose()
             self._file = found
 
+    # --- connections that may be dead ----------------------------------------------------------------
+
+    # A server that stands still, or a network that lost a connection, is noticed only by an answer that does not come.
+    # Then a word of goodbye is not answered either, and the next connection in the pool is likely as dead.
+
+    async def _abandon(self, connection: AsyncConnection) -> None:
+        """Leave a connection that was cut off in the middle, and with it those that stand idle, without a word."""
+        for each in self._idle:
+            _hang_up(each)
+        if not connection.invalidated:
+            await connection.invalidate()
+
+    def _take_out(self, connection: Any, *_: object) -> None:
+        """Have connections replaced that are known to be closed."""
+        self._idle.discard(connection)
+        if connection.driver_connection.is_closed():
+            raise InvalidatePoolError
+
+    def _take_in(self, connection: Any, _: object) -> None:
+        if connection is not None:
+            self._idle.add(connection)
+
     async def close(self) -> None:
-        """Close all connections."""
-        await self.engine.dispose()
+        """Close all connections. Whoever does not answer is not waited for."""
+        idle = list(self._idle)
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self.engine.dispose()
+        except TimeoutError:
+            for each in idle:
+                _hang_up(each)
+            await self.engine.dispose()
+
+
+class _PostgresConnection(asyncpg.Connection):  # type: ignore[misc]  # it has no types
+    """One that SQLAlchemy gives up, which it tells by a time limit, says no goodbye: that would take this time."""
+
+    async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109  # as it was
+        if timeout is not None:
+            self.terminate()
+        else:
+            await super().close()
+
+
+def _hang_up(connection: Any) -> None:
+    """Close a connection to PostgreSQL without waiting for an answer."""
+    connection.driver_connection.terminate()
+
+
+def identity(path: Path) -> tuple[int, int]:
+    """Tell a file from another under the same name.
+
+    Raises:
+        OSError: there is none.
+    """
+    said = path.stat()  # a local file system, as SQLite needs it
+    return said.st_dev, said.st_ino
 
 
 @contextmanager

@@ -11,12 +11,14 @@ import logging
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 import asyncpg
 from sqlalchemy.engine import URL
 
-from store.database import CONNECT_TIMEOUT_S, Database
+from store.database import CONNECT_TIMEOUT_S, Database, identity
 from store.queries import CHANNEL
 
 #: How often SQLite is asked. It costs some microseconds, and no lock.
@@ -32,8 +34,8 @@ async def listen(database: Database, wake: Wake) -> None:
     """Call `wake` whenever the database hints at a change, and whenever hints may have been lost. Never ends."""
     while True:
         try:
-            if database.is_sqlite:
-                await _watch_sqlite(str(database.path), wake)
+            if database.path is not None:
+                await _watch_sqlite(database.path, wake)
             else:
                 await _listen_postgres(database.url, wake)
         except (OSError, TimeoutError, sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
@@ -54,12 +56,13 @@ async def _listen_postgres(url: URL, wake: Wake) -> None:
         connection.terminate()
 
 
-async def _watch_sqlite(path: str, wake: Wake) -> None:
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None, timeout=0)) as connection:
-        seen = None
-        while True:
+async def _watch_sqlite(path: Path, wake: Wake) -> None:
+    file, version = identity(path), None
+    uri = f"file:{quote(str(path))}?mode=ro"
+    with closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=0)) as connection:
+        while identity(path) == file:  # not replaced by another
             found = connection.execute("PRAGMA data_version").fetchone()
-            if found != seen:
-                seen = found
+            if found != version:
+                version = found
                 wake()
             await asyncio.sleep(LOOK_S)

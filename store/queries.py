@@ -78,8 +78,9 @@ def _nulls(count: int) -> str:
 
 
 def line_of(store: str, said: str) -> Line:
-    """Make a line of what the database says of itself."""
-    return Line(store, hashlib.sha256(said.encode()).hexdigest()[:16])
+    """Make a line of what the database says of itself: `CLUSTER:TIMELINE` in hex, or nothing."""
+    cluster, _, timeline = said.partition(":")
+    return Line(store, hashlib.sha256(cluster.encode()).hexdigest()[:8] + (timeline or "0" * 8).lower())
 
 
 async def read_line(connection: AsyncConnection) -> Line:
@@ -124,7 +125,7 @@ def poll_statement(dialect: Dialect) -> TextClause:
         JOIN changes c ON c.stream = a.stream
          AND c.n > CASE WHEN CAST(a.n AS bigint) < 0 THEN r.n - CAST(:history AS bigint) ELSE CAST(a.n AS bigint) END
         UNION ALL
-        SELECT 'me', s.id, NULL, NULL, NULL, NULL FROM sidecars s WHERE s.id = CAST(:me AS text)
+        SELECT 'me', s.id, NULL, NULL, NULL, NULL FROM sidecars s WHERE s.id = CAST(:me AS text) AND s.seen <> ''
         UNION ALL
         SELECT 'settle', s.id, s.streams, NULL, NULL, NULL
         FROM settle s

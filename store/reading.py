@@ -22,7 +22,7 @@ from store.database import Database
 from store.errors import UnfitError
 from store.queries import MAX_GRANTS, dialect_of, line_of, load_statement, poll_statement
 from store.streams import Position, group_key, principal_key, resource_key, tenant_key
-from store.tables import settle_acks, sidecars, tenants
+from store.tables import GIVEN_UP, settle_acks, sidecars, tenants
 from store.times import read_end, read_start, write_time
 from store.views import GroupView, PrincipalView, ProfileView, ResourceView, Views, Wanted
 
@@ -107,7 +107,8 @@ class Reader:
         """Say that the process lives."""
         async with self.database.changing() as connection:
             now = write_time(self._clock())
-            await connection.execute(update(sidecars).where(sidecars.c.id == self.name).values(seen=now))
+            living = (sidecars.c.id == self.name) & (sidecars.c.seen != GIVEN_UP)
+            await connection.execute(update(sidecars).where(living).values(seen=now))
 
     async def unregister(self) -> None:
         """Take the process back: it decides no more."""

@@ -6,6 +6,10 @@ that any of them may go on without a poll is over: whoever has not applied the w
 
 INVARIANT: a process registers before its first poll, and a poll tells it whether it is still registered; so whoever
 holds facts from before the write is among those that are waited for.
+
+A process that was not seen for long is given up: it is told so by its next poll, which it does not apply, but is waited
+for all the same. Only who has waited as long as it may go on without a poll removes it. So no clock on a wall decides
+whether a receipt is true, only how soon a process that died is forgotten.
 """
 
 from __future__ import annotations
@@ -13,22 +17,22 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from store.database import Database
-from store.tables import settle, settle_acks, sidecars
+from store.tables import GIVEN_UP, settle, settle_acks, sidecars
 from store.times import write_time
 
 #: Between two looks at who has acknowledged.
 LOOK_S: Final = 0.01
 HOUR_NS: Final = 3600 * 1_000_000_000
-#: A process that has not been heard of for so long is gone. If it is not, its next poll tells it to register anew.
-GONE_NS: Final = 24 * HOUR_NS
+#: A process that has not been seen for so long is given up. If it lives, it registers anew.
+SILENT_NS: Final = 120 * 1_000_000_000
 #: Receipts whose waiting is remembered.
 MAX_WAITING: Final = 10_000
 
@@ -60,10 +64,21 @@ async def ask(connection: AsyncConnection, receipt: str, token: str, streams: Ma
         now: nanoseconds since 1970.
     """
     await connection.execute(delete(settle).where(settle.c.at < write_time(now - HOUR_NS)))
-    await connection.execute(delete(sidecars).where(sidecars.c.seen < write_time(now - GONE_NS)))
+    is_silent = (sidecars.c.seen < write_time(now - SILENT_NS)) & (sidecars.c.seen != GIVEN_UP)
+    await connection.execute(update(sidecars).where(is_silent).values(seen=GIVEN_UP))
     await connection.execute(
         insert(settle).values(id=receipt, token=token, streams=json.dumps(streams), at=write_time(now))
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Missing:
+    """A process that has not acknowledged."""
+
+    name: str
+    started: str
+    bound_s: float
+    is_given_up: bool
 
 
 class Receipts:
@@ -76,7 +91,7 @@ class Receipts:
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database
         self._clock = clock
-        self._since: dict[str, float] = {}
+        self._first: dict[str, tuple[float, list[_Missing]]] = {}
 
     async def settled(self, receipt: str, *, timeout_s: float) -> Settled:
         """Wait until a write that is committed is settled, or for a time.
@@ -84,27 +99,37 @@ class Receipts:
         Raises:
             UnavailableError: the database does not answer.
         """
-        since = self._first_seen(receipt)
         deadline = self._clock() + timeout_s
         while True:
-            missing, bound_s = await self._look(receipt)
-            if missing == 0:
+            missing = await self._missing(receipt)
+            since, first = self._remember(receipt, missing)
+            if not missing:
                 return Settled("acks", 0)
-            if self._clock() - since > bound_s:
-                return Settled("bound", missing)
+            if self._clock() - since > max(each.bound_s for each in missing):
+                await self._remove(each for each in missing if each.is_given_up and each in first)
+                return Settled("bound", len(missing))
             if self._clock() >= deadline:
-                return Settled(None, missing)
+                return Settled(None, len(missing))
             await asyncio.sleep(min(LOOK_S, timeout_s))
 
-    def _first_seen(self, receipt: str) -> float:
-        if len(self._since) >= MAX_WAITING:
-            del self._since[next(iter(self._since))]
-        return self._since.setdefault(receipt, self._clock())
+    def _remember(self, receipt: str, missing: list[_Missing]) -> tuple[float, list[_Missing]]:
+        """Return when who waits looked first, and whom it missed then."""
+        if len(self._first) >= MAX_WAITING:
+            del self._first[next(iter(self._first))]
+        return self._first.setdefault(receipt, (self._clock(), missing))
 
-    async def _look(self, receipt: str) -> tuple[int, float]:
-        """Count who has not acknowledged, and say how long any of them may answer without a poll."""
+    async def _missing(self, receipt: str) -> list[_Missing]:
+        """List who has not acknowledged."""
         acks = select(settle_acks.c.sidecar_id).where(settle_acks.c.settle_id == receipt)
-        statement = select(func.count(), func.max(sidecars.c.max_staleness_ms)).where(sidecars.c.id.not_in(acks))
         async with self._database.reading() as connection:
-            missing, bound_ms = (await connection.execute(statement)).one()
-        return missing, (bound_ms or 0) / 1000
+            found = await connection.execute(select(sidecars).where(sidecars.c.id.not_in(acks)))
+            return [
+                _Missing(row.id, row.started, row.max_staleness_ms / 1000, row.seen == GIVEN_UP) for row in found.all()
+            ]
+
+    async def _remove(self, given_up: Iterable[_Missing]) -> None:
+        """Remove processes that were given up before the wait began, and so answer nothing any more."""
+        for each in given_up:
+            same = (sidecars.c.id == each.name) & (sidecars.c.started == each.started) & (sidecars.c.seen == GIVEN_UP)
+            async with self._database.changing() as connection:
+                await connection.execute(delete(sidecars).where(same))

@@ -12,6 +12,8 @@ knows.
 
 from __future__ import annotations
 
+from typing import Final
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -85,6 +87,8 @@ changes = Table(
     _word("keys"),
     _word("at"),
 )
+#: In place of when a process was last seen: it was not for long. What it polls is not applied until it registers anew.
+GIVEN_UP: Final = ""
 #: Processes that decide.
 sidecars = Table(
     "sidecars", meta, _key("id"), Column("max_staleness_ms", Integer(), nullable=False), _word("started"), _word("seen")

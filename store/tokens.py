@@ -26,12 +26,17 @@ class Line:
 
     Attributes:
         store: uuid of the store, 32 hex digits.
-        timeline: digest of what else tells one history from another, 16 hex digits: cluster and timeline of
-            PostgreSQL.
+        timeline: what else tells one history from another: of PostgreSQL, 8 hex digits of the cluster's digest and the
+            8 of its timeline, which grows when a server takes over from another.
     """
 
     store: str
     timeline: str = "0" * 16
+
+    def took_over_from(self, other: Line) -> bool:
+        """Say whether this line went on where another of the same cluster ended."""
+        is_near = self.store == other.store and self.timeline[:8] == other.timeline[:8]
+        return is_near and self.timeline > other.timeline
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,9 +166,6 @@ def _faults(said: Token, asked: Token, word: str, states: dict[tuple[int, int], 
         yield f"{word} at {said.g, said.t}"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="who demands a state asks for the tenants not in use, and one goes out of use then"
-)
 def test_a_tenant_that_comes_into_use_meanwhile(store_urls: StoreUrls) -> None:
     """A state that can be had is had, also where the tenant came into use while a poll that did not ask for it was on
     its way, and so goes out of use again with its answer."""
@@ -260,7 +257,6 @@ def test_a_listener_that_was_cut_comes_back(postgres_urls: StoreUrls, postgres: 
         assert _until_word(asked, "default") < 2
 
 
-@pytest.mark.xfail(strict=True, reason="after a poll that failed the next is as far off as after one that did not")
 def test_a_restart_is_noticed(private_postgres: Cluster) -> None:
     """After a restart of PostgreSQL, which cuts every connection, what was written meanwhile is applied at once and not
     with the next poll that would come anyway."""
@@ -275,7 +271,6 @@ def test_a_restart_is_noticed(private_postgres: Cluster) -> None:
         until(lambda: asked.word() == "default", within_s=3)
 
 
-@pytest.mark.xfail(strict=True, reason="the file that is watched is the one that was replaced")
 def test_hints_come_back_after_a_restore(sqlite_template: Path, tmp_path: Path) -> None:
     """Where another SQLite file takes the place of the one that was read, its changes are hinted at like before."""
     path = Path(shutil.copy(sqlite_template, tmp_path / "bylaw.db"))

@@ -147,7 +147,6 @@ def _start_and_ask(urls: StoreUrls) -> tuple[float, str]:
         return time.monotonic(), asked.word()
 
 
-@pytest.mark.xfail(strict=True, reason="a write whose clock is a day ahead forgets sidecars that live")
 @pytest.mark.usefixtures("deaf")
 def test_receipts_rest_on_no_wall_clock(store_urls: StoreUrls) -> None:
     """Where the clock of who writes is days ahead, sidecars that live are still waited for."""

@@ -229,9 +229,6 @@ def test_a_failover_that_lost_commits(of_postgres: History) -> None:
         assert asked.ask().token.line != Token.parse(lost).line
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a poll that is not applied, since the sidecar is unknown there, counts as fresh"
-)
 def test_a_failover_that_forgot_the_sidecar(of_postgres: History) -> None:
     """A token of the new timeline is never answered from the old one, also where the server that takes over had not
     heard of the sidecar yet, so that the first poll is not applied."""
@@ -248,7 +245,6 @@ def test_a_failover_that_forgot_the_sidecar(of_postgres: History) -> None:
         assert asked.since(token) == "default"
 
 
-@pytest.mark.xfail(strict=True, reason="a token does not say which of two timelines is the later")
 def test_a_token_of_a_timeline_that_is_not_followed(of_postgres: History) -> None:
     """A sidecar that is left with the old primary, while another has taken over, does not take the new one's tokens for
     those of its own past: what they name cannot be had from there."""

@@ -80,6 +80,7 @@ def test_catalogs_match_on_postgres(postgres: Postgres, postgres_urls: StoreUrls
 
 def test_statements_match_on_sqlite(sqlite_template: Path, tmp_path: Path) -> None:
     """Every table and index is made by the statement that the models would make it by."""
+    (tmp_path / "made.db").touch()
     made = sqlite_urls(tmp_path / "made.db").owner
     run(create_all(made))
 

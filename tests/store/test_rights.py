@@ -11,7 +11,7 @@ from sqlalchemy import event, text
 
 from store import migrating
 from store.database import Database
-from store.errors import UnfitError
+from store.errors import StoreError
 from store.rights import ADMIN, SIDECAR, check_rights
 from tests.databases import Postgres, StoreUrls, quiet, run, sqlite_urls
 
@@ -51,7 +51,7 @@ async def check(url: str, role: str) -> None:
 
 
 def refusal(url: str, role: str) -> str:
-    with pytest.raises(UnfitError) as caught:
+    with pytest.raises(StoreError) as caught:
         run(check(url, role))
     return f"{caught.value.code}: {caught.value}"
 
