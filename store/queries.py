@@ -42,8 +42,8 @@ class Dialect:
 class _Postgres(Dialect):
     def table(self, parameter: str, *columns: str) -> str:
         if len(columns) == 1:
-            return f"SELECT e AS {columns[0]} FROM json_array_elements_text(CAST(:{parameter} AS json)) AS e"
-        picked = ", ".join(f"e->>{index} AS {name}" for index, name in enumerate(columns))
+            return f'SELECT e COLLATE "C" AS {columns[0]} FROM json_array_elements_text(CAST(:{parameter} AS json)) AS e'
+        picked = ", ".join(f'(e->>{index}) COLLATE "C" AS {name}' for index, name in enumerate(columns))
         return f"SELECT {picked} FROM json_array_elements(CAST(:{parameter} AS json)) AS e"
 
 
@@ -143,9 +143,10 @@ _COLUMNS = 12
 def load_statement(dialect: Dialect) -> TextClause:
     """Read the facts of some keys, with all that lies above them: outer groups, parents, homes of links.
 
-    Every join goes from what is asked to what is stored, and says so by `CROSS JOIN`: SQLite keeps that order. Left to
-    itself it goes through a tenant's million assignments to find the few that are asked for. PostgreSQL does as it
-    likes.
+    Every join goes from what is asked to what is stored, and says so by `CROSS JOIN`. Left to itself a database goes
+    through a tenant's million assignments to find the few that are asked for. SQLite keeps the order that is written,
+    PostgreSQL does by the settings of the connection (`database`). What is asked is `MATERIALIZED`: row-level security
+    lets no expression but a plain column come to an index, since any other might tell what it saw.
 
     Parameters:
         tenant: whose facts; "" none.
@@ -163,11 +164,11 @@ def load_statement(dialect: Dialect) -> TextClause:
 
     return text(f"""
         WITH RECURSIVE
-        asked_principals AS ({t("principals", "type", "id")}),
-        asked_groups AS ({t("groups", "id")}),
-        asked_resources AS ({t("resources", "type", "id")}),
-        asked_placed AS ({t("placed", "kind", "id", "place_type", "place_id")}),
-        asked_tenants AS ({t("tenants", "id")}),
+        asked_principals AS MATERIALIZED ({t("principals", "type", "id")}),
+        asked_groups AS MATERIALIZED ({t("groups", "id")}),
+        asked_resources AS MATERIALIZED ({t("resources", "type", "id")}),
+        asked_placed AS MATERIALIZED ({t("placed", "kind", "id", "place_type", "place_id")}),
+        asked_tenants AS MATERIALIZED ({t("tenants", "id")}),
         own_groups(id) AS (
             SELECT id FROM asked_groups
             UNION
@@ -196,29 +197,30 @@ def load_statement(dialect: Dialect) -> TextClause:
             CROSS JOIN resources r
             WHERE r.tenant_id = {own} AND r.type = c.parent_type AND r.id = c.parent_id AND c.depth < 32
         ),
-        holders(kind, id) AS (
+        every_holder(kind, id) AS (
             SELECT type, id FROM asked_principals
             UNION ALL
             SELECT CASE WHEN id = 'anyone' THEN 'anyone' ELSE 'group' END, id FROM found_groups
         ),
-        many(kind, id) AS (
-            SELECT h.kind, h.id FROM holders h
-            WHERE EXISTS (
+        holders(kind, id, holds_many) AS MATERIALIZED (
+            SELECT h.kind, h.id, EXISTS (
                 SELECT 1 FROM assignments a
                 WHERE a.tenant_id = {own} AND a.subject_type = h.kind AND a.subject_id = h.id
                 LIMIT 1 OFFSET CAST(:bound AS bigint)
             )
+            FROM every_holder h
+        ),
+        found_tenants(id) AS (
+            SELECT id FROM asked_tenants
+            UNION
+            SELECT l.home_id FROM asked_principals w CROSS JOIN links l WHERE l.type = w.type AND l.id = w.id
         )
         {row("store", "s.uuid", "CAST(s.seq AS text)", dialect.line, dialect.replica)} FROM store s
         UNION ALL
         {row("at", "r.stream", "CAST(r.n AS text)", "r.head")} FROM revisions r
         WHERE r.stream IN ('g', 'p', 't:' || {own})
         UNION ALL
-        {row("tenant", "x.id", "x.status")} FROM tenants x
-        WHERE x.id IN (SELECT id FROM asked_tenants)
-           OR x.id IN (
-               SELECT l.home_id FROM asked_principals w CROSS JOIN links l WHERE l.type = w.type AND l.id = w.id
-           )
+        {row("tenant", "x.id", "x.status")} FROM found_tenants w CROSS JOIN tenants x WHERE x.id = w.id
         UNION ALL
         {row("profile", "x.attributes")} FROM tenant_profiles x
         WHERE x.tenant_id = {own} AND CAST(:profile AS text) = 'yes'
@@ -280,14 +282,13 @@ def load_statement(dialect: Dialect) -> TextClause:
         {row("platform nesting", "x.inner_id", "x.outer_id")}
         FROM found_groups g CROSS JOIN platform_nestings x WHERE x.inner_id = g.id
         UNION ALL
-        {row("many", "m.kind", "m.id")} FROM many m
+        {row("many", "h.kind", "h.id")} FROM holders h WHERE h.holds_many
         UNION ALL
         {
         row("grant", "x.subject_type", "x.subject_id", "x.role", "x.place_type", "x.place_id", "x.starts", "x.expires")
     }
         FROM holders h CROSS JOIN assignments x
-        WHERE x.tenant_id = {own} AND x.subject_type = h.kind AND x.subject_id = h.id
-          AND NOT EXISTS (SELECT 1 FROM many m WHERE m.kind = h.kind AND m.id = h.id)
+        WHERE NOT h.holds_many AND x.tenant_id = {own} AND x.subject_type = h.kind AND x.subject_id = h.id
         UNION ALL
         {
         row("placed", "x.subject_type", "x.subject_id", "x.role", "x.place_type", "x.place_id", "x.starts", "x.expires")
