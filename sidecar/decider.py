@@ -25,7 +25,7 @@ from engine.facts import IMPLICIT_TENANT
 from engine.model import Model
 from engine.policy import BoundFacts, Policy
 from sidecar.errors import PublicError, bad_request
-from sidecar.freshness import Freshness, StaleError
+from sidecar.freshness import Freshness, Since, StaleError
 from sidecar.loader import FLIGHT_S, Gathered, Loader, Snapshots, gather
 from sidecar.readings import Loaded
 from sidecar.source import CachedFacts, Collector, NotLoadedError, Shelf
@@ -156,7 +156,7 @@ class StoreDecider:
 
     async def _answer_from_snapshots(self, attempt: Attempt, asked: Sequence[Asked]) -> str:
         """Read all that an attempt needs for it alone: one snapshot for each tenant."""
-        sent, epoch = self._freshness.clock(), self._freshness.epoch
+        since = self._freshness.since()
         private = Private()
         policy = self._loaded().policy
         wanted: dict[str, Wanted] = {}
@@ -170,7 +170,7 @@ class StoreDecider:
                     private.take(tenant, await gather(self._snapshots, tenant, keys, more, private))
         except (StoreError, TimeoutError) as error:
             raise StaleError from error
-        if not self._may_answer(private, sent, epoch):
+        if not self._may_answer(private, since):
             raise StaleError
         loaded = self._loaded()
         facts = BoundFacts(CachedFacts(private, loaded.policy.model, private.token), loaded.policy)
@@ -178,18 +178,13 @@ class StoreDecider:
             return attempt(replace(loaded, facts=facts))
         raise StaleError
 
-    def _may_answer(self, private: Private, sent: float, epoch: int) -> bool:
-        """Say whether snapshots are of one state, young enough, and no older than what this process has said to have
-        applied."""
+    def _may_answer(self, private: Private, since: Since) -> bool:
+        """Say whether snapshots are of one state, young enough, and no older than what this process has shown; and
+        whether the process is known to whoever waits for receipts, as it is while it is fresh."""
         freshness = self._freshness
-        is_late = freshness.clock() - sent > freshness.max_staleness_s
-        if is_late or not private.is_one or private.line != freshness.line:
-            return False
-        if freshness.epoch == epoch:
-            return True
-        held = {stream_of(tenant): views.at.n for tenant, views in self._cache.tenants.items()}
-        applied = {GLOBAL: self._cache.shared.at.n, POLICIES: freshness.policies.n, **held}
-        return all(stream in applied and at.n >= applied[stream] for stream, at in private.at.items())
+        is_late = freshness.clock() - since.clock > freshness.max_staleness_s
+        is_one = private.is_one and private.line == freshness.line
+        return is_one and not is_late and freshness.is_fresh() and freshness.may_show(private.at, since)
 
 
 class Private:

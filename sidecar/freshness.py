@@ -7,8 +7,11 @@ committed before then is applied here.
 
     poll ── sent at T ──▶ primary ──▶ answer ──▶ apply: drop, note, move ──▶ confirmed = T
 
-INVARIANT: a tenant in use that a poll did not ask for is out of use once the poll is applied, since `confirmed` would
-speak for it, too.
+A load may take a tenant into use, where it read what all tenants share as it is applied here. `confirmed` is then no
+later than the clock before that load, and so it is after the next poll, too, if that was sent without knowing of the
+tenant: `confirmed` speaks for all that is in use.
+
+INVARIANT: one poll at a time: an older answer is never applied after a newer one.
 
 A history that is not the one that was followed (a lower number, another head, timeline or store) drops everything.
 """
@@ -18,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from engine.facts import IMPLICIT_TENANT
 from sidecar.views import Cache, StreamViews
@@ -51,6 +54,13 @@ class Poller(Protocol):
     """Where polls go."""
 
     async def poll(self, known: str) -> Polled: ...
+
+
+class Since(NamedTuple):
+    """When something began: the clock, and which of the histories was followed."""
+
+    clock: float
+    history: int
 
 
 class Freshness:
@@ -95,6 +105,8 @@ class Freshness:
         self._wanted: set[str] = set()
         self._running: asyncio.Task[None] | None = None
         self._queued: asyncio.Task[None] | None = None
+        self._histories = 0
+        self._forgot = float("-inf")
         self._known: dict[str, Position] = {}
         self._known_text = ""
 
@@ -169,13 +181,13 @@ class Freshness:
         Raises:
             StoreError, TimeoutError: no answer, or none to follow.
         """
-        if self._running is None or self._running.done():
-            self._running = _quietly(self._poll_once())
-            await asyncio.shield(self._running)
-            return
-        if self._queued is None or self._queued.done():
+        if self._queued is None and self._running is not None and not self._running.done():
             self._queued = _quietly(self._poll_after(self._running))
-        await asyncio.shield(self._queued)
+        if self._queued is not None:
+            await asyncio.shield(self._queued)
+            return
+        self._running = _quietly(self._poll_once())
+        await asyncio.shield(self._running)
 
     async def _poll_after(self, before: asyncio.Task[None]) -> None:
         await asyncio.wait([before])
@@ -225,18 +237,68 @@ class Freshness:
         if polled.moment.line != self.line or self._is_other_history(polled, asked):
             self._begin_anew(polled, asked)
         else:
-            self._leave_unasked(asked)
+            sent = min(sent, self._judge_unasked(polled, asked))
             self._advance(polled, asked)
         self.former = polled.moment.former
         self.confirmed = sent
         self.epoch += 1
         self.receipts = {receipt for receipt, streams in polled.waiting.items() if self._has_applied(streams)}
+        self._remember(polled.waiting.values())
 
-    def _leave_unasked(self, asked: Mapping[str, Position]) -> None:
-        """Take out of use what came into use while the poll was on its way."""
+    def since(self) -> Since:
+        """Tell what a load that begins now can be sure of."""
+        return Since(self.clock(), self._histories)
+
+    def may_show(self, at: Mapping[str, Position], since: Since) -> bool:
+        """Say whether a state that a load saw is no older than what this process has shown, or acknowledged."""
+        return since.history == self._histories and all(each.n >= self._shown(stream) for stream, each in at.items())
+
+    def _shown(self, stream: str) -> int:
+        tenant = tenant_of(stream)
+        return self._position(stream).n if self._is_held(stream) else self.cache.shown(tenant or "")
+
+    def adopt(self, tenant: str, at: Position, since: Since) -> bool:
+        """Take a tenant into use where a load found it, which read what all tenants share as it is applied here; say
+        whether it may be: not where the load may have seen less than this process has shown, or acknowledged.
+
+        Args:
+            since: of before the load.
+        """
+        if not self.may_show({stream_of(tenant): at}, since):
+            return False
+        self.cache.use(tenant, at, at.n).since = since.clock
+        self.confirmed = min(self.confirmed, since.clock)
+        return True
+
+    def _remember(self, waiting: Iterable[Mapping[str, int]]) -> None:
+        """Remember what is acknowledged of tenants that are not in use, for as long as an older load may be answered
+        from."""
+        if self.confirmed - self._forgot > 2 * self.max_staleness_s:
+            self._forgot = self.confirmed
+            self.cache.forget_shown()
+        for streams in waiting:
+            for stream, n in streams.items():
+                if (tenant := tenant_of(stream)) is not None:
+                    self.cache.show(tenant, n)
+
+    def _judge_unasked(self, polled: Polled, asked: Mapping[str, Position]) -> float:
+        """Look at what came into use while the poll was on its way; return since when its facts are known.
+
+        It stays where the poll moves nothing that all tenants share: new facts of theirs and its own may never have
+        stood together. Where the poll asked for it, too, from elsewhere, it stays if the poll found it where it is.
+        """
+        is_moved = (polled.at.get(GLOBAL), polled.at.get(POLICIES)) != (self.cache.shared.at, self.policies)
+        since = float("inf")
         for tenant, held in list(self.cache.tenants.items()):
-            if asked.get(stream_of(tenant)) != held.at:
+            stream = stream_of(tenant)
+            before = asked.get(stream)
+            if before == held.at or (before is UNKNOWN and polled.at.get(stream) == held.at):
+                continue
+            if is_moved or before is not None:
                 self.cache.leave(tenant)
+            else:
+                since = min(since, held.since)
+        return since
 
     def _is_other_history(self, polled: Polled, asked: Mapping[str, Position]) -> bool:
         return any(
@@ -255,6 +317,7 @@ class Freshness:
         if is_told:
             self._learn(self.cache.shared, polled.changes.get(GLOBAL, []))
         self.policies = polled.at.get(POLICIES, NOWHERE)
+        self._histories += 1
         self._on_change(None)
 
     def _advance(self, polled: Polled, asked: Mapping[str, Position]) -> None:
@@ -262,16 +325,20 @@ class Freshness:
         for stream, before in asked.items():
             tenant = tenant_of(stream)
             if tenant is not None and before is UNKNOWN:
-                self._take_into_use(tenant, polled)
+                if tenant not in self.cache.tenants:
+                    self._take_into_use(tenant, polled)
                 continue
             at = polled.at.get(stream, before)
             if at == before:
                 continue
-            moved.append(stream)
             if stream == POLICIES:
                 self.policies = at
             elif (held := self.cache.shared if tenant is None else self.cache.tenants.get(tenant)) is not None:
                 self._move(held, at, polled.changes.get(stream, []))
+            elif tenant is not None:
+                self.cache.show(tenant, at.n)  # it went out of use meanwhile
+                continue
+            moved.append(stream)
         if moved:
             tenants = [tenant for stream in moved if (tenant := tenant_of(stream)) is not None]
             self._on_change(tenants if len(tenants) == len(moved) else None)

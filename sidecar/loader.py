@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from engine.facts import IMPLICIT_TENANT, Grant
-from sidecar.freshness import Freshness, StaleError
+from sidecar.freshness import Freshness, Since, StaleError
 from sidecar.source import Held, Shelf
 from sidecar.views import Cache, StreamViews
 from store.answers import Loaded
@@ -132,20 +132,20 @@ class Loader:
                     await self._freshness.activate(tenant)
                 wanted = await self._second.get(tenant, wanted)
             for _ in range(TRIES if wanted else 0):
-                epoch = self._freshness.epoch
                 async with self._open:
+                    since = self._freshness.since()
                     gathered = await gather(self._snapshots, tenant, wanted, more, self._cache)
                 self.loads += 1
-                if await self._keep(tenant, gathered, epoch):
+                if await self._keep(tenant, gathered, since):
                     if self._second is not None:
                         self._second.put(tenant, gathered.loaded)
                     return
 
-    async def _keep(self, tenant: str, found: Gathered, epoch: int) -> bool:
+    async def _keep(self, tenant: str, found: Gathered, since: Since) -> bool:
         """Keep what was found, as far as no change touched it; say whether all of it was kept."""
         await self._catch_up(tenant, found)
         if tenant and tenant not in self._cache.tenants and self._is_there(tenant, found):
-            await self._take_into_use(tenant, found, epoch)
+            await self._take_into_use(tenant, found, since)
         # INVARIANT: no await from here on.
         if not self._is_applied(tenant, found):
             return False
@@ -164,19 +164,12 @@ class Loader:
                 return
             await self._freshness.poll()
 
-    async def _take_into_use(self, tenant: str, found: Gathered, epoch: int) -> None:
-        """Take a tenant into use: where the load found it, if all stood still since it began (what all tenants share is
-        applied as it was then, and no poll spoke for the time since); else by a poll."""
-        is_apart = (
-            found.loaded.moment.line != self._freshness.line
-            or found.at(GLOBAL) != self._cache.shared.at
-            or found.at(POLICIES) != self._freshness.policies
-        )
-        if is_apart or self._freshness.epoch != epoch:
+    async def _take_into_use(self, tenant: str, found: Gathered, since: Since) -> None:
+        """Take a tenant into use: where the load found it, if that may be; else by a poll."""
+        shared = (found.loaded.moment.line, found.at(GLOBAL), found.at(POLICIES))
+        is_apart = shared != (self._freshness.line, self._cache.shared.at, self._freshness.policies)
+        if is_apart or not self._freshness.adopt(tenant, found.at(stream_of(tenant)), since):
             await self._freshness.activate(tenant)
-        else:
-            at = found.at(stream_of(tenant))
-            self._cache.use(tenant, at, at.n)
 
     def _is_there(self, tenant: str, found: Gathered) -> bool:
         """Say whether there is such a tenant. The one of a policy without tenants is always there."""

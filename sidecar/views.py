@@ -45,9 +45,10 @@ class StreamViews:
         heads: of the last revisions, by which an entry from another history is told.
         absent: keys under which nothing is stored.
         placed: what holders of too many roles hold on one place.
+        since: the clock before the load that brought the stream into use.
     """
 
-    __slots__ = ("absent", "at", "changed", "floor", "heads", "placed", "views")
+    __slots__ = ("absent", "at", "changed", "floor", "heads", "placed", "since", "views")
 
     def __init__(self, at: Position, floor: int) -> None:
         self.at = at
@@ -57,6 +58,7 @@ class StreamViews:
         self.views: Views = {}
         self.absent: dict[str, None] = {}
         self.placed: Placed = {}
+        self.since = float("-inf")
 
     def note(self, change: Change) -> None:
         """Take in one change: drop what it touched, remember that it did."""
@@ -108,12 +110,14 @@ class Cache:
         self.shared = StreamViews(NOWHERE, 0)
         self.tenants: dict[str, StreamViews] = {}
         self.evictions = 0
+        self._shown: tuple[dict[str, int], dict[str, int]] = ({}, {})
         self._stored = self._absent = self._placed = self._changed = 0
 
     def begin_anew(self, at: Position, floor: int) -> None:
         """Hold nothing: another history begins, or the first."""
         self.shared = StreamViews(at, floor)
         self.tenants.clear()
+        self._shown = ({}, {})
         self._stored = self._absent = self._placed = self._changed = 0
 
     def use(self, tenant: str, at: Position, floor: int) -> StreamViews:
@@ -125,8 +129,22 @@ class Cache:
 
     def leave(self, tenant: str) -> None:
         """Take a tenant out of use."""
-        if self.tenants.pop(tenant, None) is not None:
+        held = self.tenants.pop(tenant, None)
+        if held is not None:
+            self.show(tenant, held.at.n)
             self.on_evict(tenant)
+
+    def show(self, tenant: str, n: int) -> None:
+        """Remember that no older state of a tenant may be shown any more."""
+        self._shown[0][tenant] = max(n, self.shown(tenant))
+
+    def shown(self, tenant: str) -> int:
+        """Return the last revision that `show` told of a tenant; -1: none is remembered."""
+        return max(shown.get(tenant, -1) for shown in self._shown)
+
+    def forget_shown(self) -> None:
+        """Forget what was told before this was last called."""
+        self._shown = ({}, self._shown[0])
 
     def store(self, stream: StreamViews, found: Views, n: int) -> bool:
         """Take views in that were read at a revision; say whether all of them were still current."""

@@ -42,8 +42,8 @@ class Dialect:
 class _Postgres(Dialect):
     def table(self, parameter: str, *columns: str) -> str:
         if len(columns) == 1:
-            return f'SELECT e COLLATE "C" AS {columns[0]} FROM json_array_elements_text(CAST(:{parameter} AS json)) AS e'
-        picked = ", ".join(f'(e->>{index}) COLLATE "C" AS {name}' for index, name in enumerate(columns))
+            return f"SELECT e AS {columns[0]} FROM json_array_elements_text(CAST(:{parameter} AS json)) AS e"
+        picked = ", ".join(f"e->>{index} AS {name}" for index, name in enumerate(columns))
         return f"SELECT {picked} FROM json_array_elements(CAST(:{parameter} AS json)) AS e"
 
 

@@ -20,9 +20,11 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final
 
-from tests.freshness.episode import Chooser, Move, Setting, World, make_setting
-from tests.freshness.mistakes import MISTAKES, seeded
+from tests.freshness.chooser import Chooser
+from tests.freshness.episode import Move, World
+from tests.freshness.mistakes import MISTAKES, Mistake, seeded
 from tests.freshness.oracle import ViolationError
+from tests.freshness.setting import Setting, make_setting
 from tests.freshness.shrink import replay, shrink
 
 MOVES: Final = 900
@@ -54,18 +56,26 @@ class Report:
         return {finding.law: finding.text for finding in reversed(self.findings)}
 
     def __str__(self) -> str:
+        """Tell it to people."""
         tally = self.tally
         real = tally["real"] / max(1, tally["decisions"])
-        return "\n".join([
-            f"{tally['decisions']} decisions in {self.seconds:.1f} s: {real:.0%} real ({tally['allowed']} allowed), "
-            f"{tally['stale']} stale, {tally['stale with tokens']} refused with tokens; {tally['probes']} more from memory",  # noqa: E501
-            f"{tally['episodes']} interleavings of {tally['moves']} moves: {tally['writes']} writes, "
-            f"{tally['restores']} restores, {tally['asked with tokens']} answers to tokens, {tally['settled']} receipts",  # noqa: E501
-            f"{tally['polls']} polls ({tally['applied']} applied), {tally['snapshots']} snapshots; "
+        to_tokens = tally["to tokens of writes"] + tally["to tokens of answers"]
+        broken = ", ".join(f"{law} {n}" for law, n in Counter(each.law for each in self.findings).items())
+        lines = (
+            f"{tally['decisions']} decisions in {self.seconds:.1f} s: {real:.0%} real ({tally['allowed']} allowed),",
+            f"  {tally['stale']} stale, {tally['stale with tokens']} refused with tokens;",
+            f"  {tally['probes']} more from memory",
+            f"{tally['episodes']} interleavings of {tally['moves']} moves: {tally['writes']} writes,",
+            f"  {tally['restores']} restores, {tally['settled']} receipts",
+            f"{tally['polls']} polls ({tally['applied']} applied), {tally['snapshots']} snapshots",
+            f"  ({tally['overtaken loads']} overtaken)",
+            f"{tally['of the past']} answers from the past, {to_tokens} to tokens,",
+            f"  {tally['after an expiry']} that time alone had changed",
             f"{tally['fallback']} answers wanted snapshots of their own, {tally['from snapshots']} had them",
             f"{tally['batches over tenants']} batches over tenants, {tally['of several moments']} of several moments",
-            f"broken: {', '.join(f'{law} {n}' for law, n in Counter(f.law for f in self.findings).items()) or 'nothing'}",  # noqa: E501
-        ])  # fmt: skip
+            f"broken: {broken or 'nothing'}",
+        )
+        return "\n".join(lines).replace("\n  ", " ")
 
 
 def run(seed: int, decisions: int, *, first_only: bool = False) -> Report:
@@ -111,27 +121,33 @@ def quiet() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def try_mistakes(names: list[str], seed: int, decisions: int) -> dict[str, dict[str, Any]]:
-    """Seed each mistake, and tell what found it, after how many decisions."""
-    found: dict[str, dict[str, Any]] = {}
-    for mistake in MISTAKES:
-        if names and mistake.name not in names:
-            continue
-        with seeded(mistake):
-            report = run(seed, decisions, first_only=True)
-        first = report.findings[0] if report.findings else None
-        found[mistake.name] = {
-            "law": first and first.law,
-            "decisions": first.decisions if first else report.tally["decisions"],
-        }
-        print(f"{mistake.name}: {found[mistake.name]}", file=sys.stderr, flush=True)
-    return found
+def try_mistake(mistake: Mistake, seed: int | None, decisions: int) -> dict[str, Any]:
+    """Seed a mistake; tell which law found it, after how many decisions and seconds.
+
+    Args:
+        seed: None: the one that finds it soon.
+    """
+    with seeded(mistake):
+        report = run(mistake.seed if seed is None else seed, decisions, first_only=True)
+    first = report.findings[0] if report.findings else None
+    made = first.decisions if first else report.tally["decisions"]
+    return {"law": first and first.law, "decisions": made, "seconds": round(report.seconds, 1)}
+
+
+def try_mistakes(names: list[str], seed: int | None, decisions: int) -> dict[str, dict[str, Any]]:
+    """Seed these mistakes, or all; tell of each by its name.
+
+    Raises:
+        LookupError: there is no such mistake.
+    """
+    known = {mistake.name: mistake for mistake in MISTAKES}
+    return {name: try_mistake(known[name], seed, decisions) for name in names or known}
 
 
 def main() -> int:
     """Do what the command line says."""
     parser = argparse.ArgumentParser(prog="tests.freshness.check", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, help="1, or of each mistake its own")
     parser.add_argument("--decisions", type=int, default=50_000, help="stop after so many")
     parser.add_argument("--shrink", type=float, default=60.0, help="seconds for making each finding shorter")
     parser.add_argument("--json", action="store_true", help="tell it to a program")
@@ -139,18 +155,32 @@ def main() -> int:
     options = parser.parse_args()
     with quiet():
         if options.mistakes is not None:
-            found = try_mistakes(options.mistakes, options.seed, options.decisions)
-            print(json.dumps(found) if options.json else f"{sum(not f['law'] for f in found.values())} survived")
-            return 0
-        report = run(options.seed, options.decisions)
+            return tell_of_mistakes(try_mistakes(options.mistakes, options.seed, options.decisions), options.json)
+        report = run(1 if options.seed is None else options.seed, options.decisions)
         if options.json:
             print(json.dumps({"tally": report.tally, "laws": report.laws()}))
-            return 0
-        print(report, flush=True)
-        for law in report.laws():
-            finding = min((each for each in report.findings if each.law == law), key=lambda each: len(each.moves))
-            print("", *shorter(finding, most_s=options.shrink), sep="\n", flush=True)
+        else:
+            tell(report, most_s=options.shrink)
     return 1 if report.findings else 0
+
+
+def tell(report: Report, *, most_s: float) -> None:
+    """Print what a run came to, and of each law that was broken the shortest way to it."""
+    print(report, flush=True)
+    for law in report.laws():
+        finding = min((each for each in report.findings if each.law == law), key=lambda each: len(each.moves))
+        print("", *shorter(finding, most_s=most_s), sep="\n", flush=True)
+
+
+def tell_of_mistakes(found: dict[str, dict[str, Any]], is_json: bool) -> int:
+    """Print which mistakes were found; return 1 if one was not."""
+    if is_json:
+        print(json.dumps(found))
+    else:
+        for name, said in found.items():
+            law = said["law"] or "SURVIVED"
+            print(f"{name:<32} {law:<26} {said['decisions']:>6} decisions {said['seconds']:>6.1f} s")
+    return 0 if all(said["law"] for said in found.values()) else 1
 
 
 if __name__ == "__main__":

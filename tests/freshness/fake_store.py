@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from engine.facts import Grant, MemberFact
@@ -38,7 +38,12 @@ Restored = Literal["silent", "timeline", "renewed"]
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """All that is stored, at one time."""
+    """All that is stored, at one time.
+
+    Args:
+        processes: those that are registered, and which registration of all it is.
+        given_up: those of them that are to register anew.
+    """
 
     moment: Moment
     at: Mapping[str, Position]
@@ -47,7 +52,8 @@ class State:
     changes: Mapping[str, tuple[Change, ...]]
     waiting: Mapping[str, Mapping[str, int]]
     acks: frozenset[tuple[str, str]] = frozenset()
-    processes: frozenset[str] = frozenset()
+    processes: Mapping[str, int] = field(default_factory=dict)
+    given_up: frozenset[str] = frozenset()
 
     def n(self, stream: str) -> int:
         return self.at.get(stream, NOWHERE).n
@@ -166,10 +172,20 @@ class FakeStore:
         self._become(replace(self.state, changes={**self.state.changes, stream: kept[(len(kept) + 1) // 2 :]}))
 
     def register(self, name: str) -> None:
-        self._become(replace(self.state, processes=self.state.processes | {name}))
+        state = self.state
+        self._serial += 1
+        processes = {**state.processes, name: self._serial}
+        self._become(replace(state, processes=processes, given_up=state.given_up - {name}))
 
-    def unregister(self, name: str) -> None:
-        self._become(replace(self.state, processes=self.state.processes - {name}))
+    def give_up(self, name: str) -> None:
+        """Have a process register anew before it is believed to follow."""
+        if name in self.state.processes:
+            self._become(replace(self.state, given_up=self.state.given_up | {name}))
+
+    def unregister(self, names: set[str]) -> None:
+        state = self.state
+        processes = {name: serial for name, serial in state.processes.items() if name not in names}
+        self._become(replace(state, processes=processes, given_up=state.given_up - names))
 
     def acknowledge(self, name: str, receipts: Iterable[str]) -> None:
         given = {(receipt, name) for receipt in receipts if receipt in self.state.waiting}
@@ -194,11 +210,12 @@ def poll(state: State, known: str, me: str, *, is_replica: bool = False) -> Poll
         if kept and kept[-1].n > since:
             changes[stream] = list(kept[max(0, since + 1 - kept[0].n) :])
     waiting = {receipt: dict(streams) for receipt, streams in state.waiting.items() if (receipt, me) not in state.acks}
-    return Polled(moment_of(state, is_replica=is_replica), at, changes, waiting, me in state.processes)
+    is_registered = me in state.processes and me not in state.given_up
+    return Polled(moment_of(state, is_replica=is_replica), at, changes, waiting, is_registered)
 
 
 def moment_of(state: State, *, is_replica: bool) -> Moment:
-    """Say which history this is. A replica says another one than its primary."""
+    """Say which history this is. A replica says another one than its primary, and says that it is one."""
     if not is_replica:
         return state.moment
     return replace(state.moment, line=Line(state.moment.line.store, "f" * 16), is_replica=True)

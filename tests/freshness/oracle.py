@@ -5,10 +5,12 @@ t are a few *spans*, mostly one; more where a restore let another history come t
 spans, and an answer breaks the first law that leaves it none:
 
     decision_is_a_cut        the numbers stood together, and the engine decides the same on those very facts, in memory
+    expiry_is_exact          and at the very instant, not at one before something of them ended
     never_older_than_asked   the numbers are not below those that were demanded (`read_your_writes`: by who wrote them)
     receipts_are_true        nor below those that this process gave a receipt for
-    restore_and_failover     the span had not ended in a restore that this process has seen,
-    past_never_comes_back    nor in anything else that it has seen
+    restore_and_failover     the span had not ended in a restore that this process has seen of it,
+    past_never_comes_back    nor in anything else that it has seen: of what all tenants share by its last poll, of a
+                             tenant by the last that asked for it, and by its own answers on what it holds
     stale_is_bounded         nor longer ago than facts may be old
 """
 
@@ -22,13 +24,14 @@ from typing import Any, Final
 from engine import Policy
 from engine.policy import Facts
 from sidecar.wire import render_decision
-from store.streams import GLOBAL, POLICIES, stream_of
+from store.streams import GLOBAL, POLICIES, Position, stream_of
 from store.tokens import Line, Token, tenant_digest
 from tests.freshness.fake_store import State
-from tests.freshness.scene import TENANTS, Asked, Views, in_memory
+from tests.freshness.scene import TENANTS, Asked, Views, ends, in_memory
 
 INVARIANTS: Final = (
     "decision_is_a_cut",
+    "expiry_is_exact",
     "never_older_than_asked",
     "read_your_writes",
     "receipts_are_true",
@@ -41,6 +44,7 @@ INVARIANTS: Final = (
 )
 
 Key = tuple[Line, int, int, bytes | None, int]
+Positions = tuple[Line, Mapping[str, Position]]
 FOREVER: Final = float("inf")
 
 
@@ -59,8 +63,10 @@ class Span:
     Args:
         since, until: moves of the checker; `until_s`: the clock.
         is_cut: whether a restore ended it.
+        at: where the streams stood.
     """
 
+    at: Positions
     tenant: str
     shared: Views
     own: Views
@@ -85,10 +91,12 @@ class Promises:
     Attributes:
         receipts: the revisions that it gave receipts for, by stream.
         seen: the move at which the last poll that it applied was answered.
+        own: by tenant, that of the last that asked for it, or the one at which began what was answered last.
     """
 
     receipts: Mapping[str, int] = field(default_factory=dict)
     seen: int = -1
+    own: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +124,9 @@ class Chronicle:
 
     def __init__(self) -> None:
         self._spans: dict[Key, list[Span]] = {}
-        self._open: dict[str, tuple[Key, Span]] = {}
-        self._facts: dict[tuple[int, int, str, str], Facts] = {}
+        self._open: dict[str, tuple[Positions, Span]] = {}
+        self._facts: dict[tuple[int, int, str, str, int], Facts] = {}
+        self._ends: dict[tuple[int, int], tuple[int, ...]] = {}
         self._restored: list[tuple[int, dict[str, Token]]] = []
 
     def note(self, state: State, step: int, clock_s: float, *, is_restore: bool = False) -> None:
@@ -126,16 +135,17 @@ class Chronicle:
             self._restored.append((step, {tenant: state.token(tenant) for tenant in ("", *TENANTS)}))
         for tenant in ("", *TENANTS):
             token = state.token(tenant)
-            key = _key(token)
+            streams = (POLICIES, GLOBAL, stream_of(tenant))
+            at = token.line, {stream: state.at[stream] for stream in streams if stream in state.at}
             known = self._open.get(tenant)
-            if known is not None and known[0] == key and not is_restore:
+            if known is not None and known[0] == at:
                 continue
             if known is not None:
                 known[1].until, known[1].until_s, known[1].is_cut = step, clock_s, is_restore
-            span = Span(tenant, state.shared, state.own.get(tenant, {}), step)
-            self._open[tenant] = key, span
+            span = Span(at, tenant, state.shared, state.own.get(tenant, {}), step)
+            self._open[tenant] = at, span
             if token.tenant is not None or not tenant:
-                self._spans.setdefault(key, []).append(span)
+                self._spans.setdefault(_key(token), []).append(span)
 
     @property
     def restored(self) -> int:
@@ -155,18 +165,24 @@ class Chronicle:
         spans = self._true_ones(heard, token)
         self._check_receipts(heard, token)
         spans = self._check_demands(heard, token, spans)
-        for span in spans:
-            if span.until > heard.promises.seen:
-                break
-        else:
+        own = heard.promises.own.get(heard.asked.tenant or "", -1)
+        current = [span for span in spans if span.until > own and self._shared_until(span, token) > heard.promises.seen]
+        if not current:
             law = "restore_and_failover" if any(span.is_cut for span in spans) else "past_never_comes_back"
-            raise ViolationError(law, f"{shown(token)} ended at {spans[-1].until}, and {heard.promises.seen} was seen")
+            seen = f"{heard.promises.seen}, of the tenant {own}"
+            raise ViolationError(law, f"{shown(token)} ended at {spans[-1].until}, and {seen} was seen")
         oldest = heard.clock_s - heard.max_staleness_s
-        if not any(span.until > heard.promises.seen and span.until_s >= oldest for span in spans):
+        if not any(span.until_s >= oldest for span in current):
             raise ViolationError(
                 "stale_is_bounded", f"{shown(token)} ended {heard.clock_s - spans[-1].until_s:.3f} s ago"
             )
-        return spans
+        return current
+
+    def _shared_until(self, span: Span, token: Token) -> float:
+        """Tell until when what all tenants share stood as in a span, the last time."""
+        shared = self.spans(Token(token.line, token.p, token.g))
+        at = [each.at for each in shared if each.since <= span.since and span.until <= each.until]
+        return max((each.until for each in shared if each.at in at), default=0)
 
     def _true_ones(self, heard: Heard, token: Token) -> list[Span]:
         """List the spans on whose facts the engine says the same."""
@@ -174,11 +190,29 @@ class Chronicle:
         if not stood:
             raise ViolationError("decision_is_a_cut", f"{shown(token)} never stood together")
         said = _told(heard.said)
-        expected = [_told(self._decide(heard, span)) for span in stood]
+        expected = [_told(self._decide(heard, span, heard.now)) for span in stood]
         found = [span for span, other in zip(stood, expected, strict=True) if other == said]
         if not found:
-            raise ViolationError("decision_is_a_cut", f"{shown(token)}: said {said}, but it is {expected[0]}")
+            law = "expiry_is_exact" if any(self._was(said, heard, span) for span in stood) else "decision_is_a_cut"
+            raise ViolationError(law, f"{shown(token)}: said {said}, but it is {expected[0]}")
         return found
+
+    def _was(self, said: Mapping[str, Any], heard: Heard, span: Span) -> bool:
+        """Say whether an answer was right before something ended."""
+        return any(_told(self._decide(heard, span, end - 1)) == said for end in self._ended(span, heard.now))
+
+    def is_of_time(self, heard: Heard, spans: Iterable[Span]) -> bool:
+        """Say whether an answer would be another one, had nothing of the facts ended by then."""
+        said = _told(heard.said)
+        ended = [(span, end) for span in spans for end in self._ended(span, heard.now)[-1:]]
+        return any(_told(self._decide(heard, span, end - 1)) != said for span, end in ended)
+
+    def _ended(self, span: Span, now: int) -> list[int]:
+        """List the instants up to now at which something of a span's facts ended."""
+        key = id(span.shared), id(span.own)
+        if key not in self._ends:
+            self._ends[key] = ends((*span.shared.values(), *span.own.values()))
+        return [end for end in self._ends[key] if end <= now]
 
     def _check_receipts(self, heard: Heard, token: Token) -> None:
         numbers = {GLOBAL: token.g, POLICIES: token.p}
@@ -195,7 +229,7 @@ class Chronicle:
         for demand in heard.demands:
             asked = demand.token
             is_of_line = asked.line == token.line
-            if is_of_line and not _is_below(token, asked, heard.asked.tenant or ""):
+            if is_of_line and not is_below(token, asked, heard.asked.tenant or ""):
                 continue
             if is_of_line and not self._is_lost(asked):
                 raise ViolationError(_law_of(demand), f"{shown(token)} is below {shown(asked)}")
@@ -208,18 +242,18 @@ class Chronicle:
         """Say whether a restore undid a state."""
         since = min((span.since for span in self.spans(token)), default=0)
         tenant = next((name for name in TENANTS if tenant_digest(name) == token.tenant), "")
-        return any(step > since and _is_below(now[tenant], token, tenant) for step, now in self._restored)
+        return any(step > since and is_below(now[tenant], token, tenant) for step, now in self._restored)
 
-    def _decide(self, heard: Heard, span: Span) -> Mapping[str, Any]:
-        """Decide on the facts of a span, in memory."""
+    def _decide(self, heard: Heard, span: Span, now: int) -> Mapping[str, Any]:
+        """Decide on the facts of a span, in memory. What was derived before something ended is not looked at."""
         policy = heard.policy
-        key = id(span.shared), id(span.own), span.tenant, policy.digest
+        key = id(span.shared), id(span.own), span.tenant, policy.digest, len(self._ended(span, now))
         facts = self._facts.get(key)
         if facts is None:
             made = in_memory(policy.model, span.tenant, span.shared, span.own)
             facts = self._facts[key] = Facts.made(lambda model: replace(made, model=model), policy)
         request = heard.asked.request()
-        request.now = heard.now
+        request.now = now
         told: Mapping[str, Any] = json.loads(render_decision(policy.decide(request, facts), policy.digest, ""))
         return told
 
@@ -231,7 +265,7 @@ def are_one(spans: Iterable[list[Span]]) -> bool:
     return any(all(any(span.since <= start < span.until for span in choice) for choice in listed) for start in starts)
 
 
-def _is_below(token: Token, asked: Token, tenant: str) -> bool:
+def is_below(token: Token, asked: Token, tenant: str) -> bool:
     """Say whether a state of a tenant lacks something of another."""
     is_own = asked.tenant == tenant_digest(tenant)
     return token.p < asked.p or token.g < asked.g or (is_own and token.t < asked.t)

@@ -7,7 +7,7 @@ or more gates, so that the moment at which the database looks is apart from the 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
@@ -19,7 +19,8 @@ from sidecar.decision_id import DecisionIds
 from sidecar.keeper import Keeper
 from sidecar.readings import Loaded as LoadedPolicy
 from store.answers import Loaded, Polled
-from store.streams import NOWHERE
+from store.streams import NOWHERE, Position, tenant_of
+from store.tokens import Token
 from store.views import Wanted
 from tests.freshness import fake_store
 from tests.freshness.fake_store import FakeStore, State
@@ -62,7 +63,7 @@ class FakeReader:
         self.stage = stage
         self.name = name
         self.replica: State | None = None
-        self.on_acknowledge: Callable[[Iterable[str]], None] = lambda _: None
+        self.on_acknowledge: Callable[[Sequence[str]], None] = lambda _: None
         self._calls: Counter[str] = Counter()
 
     def call(self, kind: str) -> Call:
@@ -125,6 +126,10 @@ class Call:
     def say(self, *words: object) -> None:
         self._stage.say(f"  {self._kind}{self._number}", *words)
 
+    def count_overtaken(self, state: State) -> None:
+        """Count an answer that was old before it arrived."""
+        self._stage.tally["overtaken loads"] += state.at != self._stage.store.state.at
+
     @property
     def max_grants(self) -> int:
         return self._stage.max_grants
@@ -141,6 +146,7 @@ class FakeSnapshot:
 
     async def load(self, wanted: Wanted) -> Loaded:
         await self._call.arrives("answer")
+        self._call.count_overtaken(self._state)
         self._call.say("loads", self._tenant, *sorted(wanted.shared), "|", *sorted(wanted.own), *sorted(wanted.placed))
         return fake_store.load(
             self._state, self._tenant, wanted, bound=self._call.max_grants, is_replica=self._is_replica
@@ -150,7 +156,9 @@ class FakeSnapshot:
 class CountingDecider(decider.StoreDecider):
     """Counts the answers that are given from snapshots of their own."""
 
-    tally: Counter[str] = Counter()  # noqa: RUF012
+    def __init__(self, tally: Counter[str], loaded: Callable[[], LoadedPolicy], made: Keeper) -> None:
+        super().__init__(loaded, made.cache, made.freshness, made.loader, made.reader)
+        self.tally = tally
 
     async def _answer_from_snapshots(self, attempt: decider.Attempt, asked: Sequence[decider.Asked]) -> str:
         self.tally["fallback"] += 1
@@ -160,22 +168,25 @@ class CountingDecider(decider.StoreDecider):
 
 
 class Process:
-    """One process."""
+    """One process.
 
-    def __init__(self, stage: Stage, name: str, policy: Policy, *, max_staleness_s: float, max_views: int) -> None:
+    Attributes:
+        promises: what it has said, and seen.
+        recent: what it was asked of late.
+        swept: the last restore after which all questions were asked.
+    """
+
+    def __init__(self, stage: Stage, name: str, policy: Policy, *, max_staleness_s: float) -> None:
         self.stage = stage
         self.name = name
         self.ids = DecisionIds(clock=lambda: 0, randomness=bytes)
         self.promises = Promises()
-        self.swept = -1  # the last restore after which all questions were asked
+        self.swept = -1
         self.recent: deque[Asked] = deque(maxlen=RECENT)
         self.reader = FakeReader(stage, name)
         self.keeper = self._make_keeper(max_staleness_s)
-        self.keeper.cache.max_views = max_views
         self.loaded = LoadedPolicy(policy, self.keeper.bind(policy), policy.digest)
-        parts = self.keeper.cache, self.keeper.freshness, self.keeper.loader, self.keeper.reader
-        self.decider = CountingDecider(lambda: self.loaded, *parts)
-        self.decider.tally = stage.tally
+        self.decider = CountingDecider(stage.tally, lambda: self.loaded, self.keeper)
         self.reader.on_acknowledge = self._acknowledged
 
     def _make_keeper(self, max_staleness_s: float) -> Keeper:
@@ -185,18 +196,18 @@ class Process:
             "clock": self.stage.loop.time,
         }
         with patch.multiple(keeper, **fakes):
-            made = Keeper("", max_staleness_s=max_staleness_s, questioner=lambda: self._questioner(), name=self.name)  # noqa: PLW0108
+            made = Keeper("", max_staleness_s=max_staleness_s, questioner=self._questioner, name=self.name)
         vars(made.freshness)["apply"] = self._watched(made.freshness.apply)
         return made
 
     def _watched(self, apply: Callable[..., Any]) -> Callable[..., Any]:
         """Tell which polls are applied."""
 
-        def watched(polled: Polled, *arguments: Any) -> Any:
+        def watched(polled: Polled, asked: Mapping[str, Position], sent: float) -> Any:
             epoch = self.keeper.freshness.epoch
-            said = apply(polled, *arguments)
+            said = apply(polled, asked, sent)
             if self.keeper.freshness.epoch != epoch and isinstance(polled, SeenPolled):
-                self._applied(polled.step)
+                self._applied(polled.step, asked)
             return said
 
         return watched
@@ -213,13 +224,21 @@ class Process:
         self.keeper.freshness.wake.set()
         await self.keeper._follow()
 
-    def _applied(self, step: int) -> None:
-        self.promises = replace(self.promises, seen=max(step, self.promises.seen))
+    def _applied(self, step: int, asked: Iterable[str]) -> None:
+        tenants = {tenant: step for stream in asked if (tenant := tenant_of(stream)) is not None}
+        self.promises = replace(self.promises, seen=max(step, self.promises.seen), own={**self.promises.own, **tenants})
         at = {tenant: held.at.n for tenant, held in self.keeper.cache.tenants.items()}
         self.stage.say(f"  {self.name} has applied what was at {step}: g{self.keeper.cache.shared.at.n}", at or "")
         self.stage.tally["applied"] += 1
 
-    def _acknowledged(self, receipts: Iterable[str]) -> None:
+    def shows(self, token: Token, tenant: str, since: int) -> None:
+        """Note an answer on what is held of a tenant, which it has since then."""
+        if str(token) != self.keeper.freshness.token(tenant):
+            return  # it stands on a snapshot of its own
+        own = self.promises.own
+        self.promises = replace(self.promises, own={**own, tenant: max(since, own.get(tenant, -1))})
+
+    def _acknowledged(self, receipts: Sequence[str]) -> None:
         """Note what is promised from now on."""
         state = self.stage.store.state
         streams = dict(self.promises.receipts)
@@ -227,6 +246,7 @@ class Process:
             for stream, n in state.waiting.get(receipt, {}).items():
                 streams[stream] = max(n, streams.get(stream, 0))
         self.promises = replace(self.promises, receipts=streams)
+        self.stage.tally["acknowledged"] += len(receipts)
         self.stage.say(f"  {self.name} acknowledges", *receipts)
 
     def check_held(self) -> None:
@@ -240,6 +260,7 @@ class Process:
             if held.at == NOWHERE:
                 continue
             stored = self.stage.store.stood(held.at)
+            self.stage.tally["views compared"] += len(held.views) + len(held.absent) + len(held.placed)
             for key, view in (*held.views.items(), *held.absent.items()):
                 if view != fake_store.view_of(stored, tenant, key, bound):
                     raise ViolationError("no_recaching_of_the_past", f"{self.name} {tenant} {held.at.n}: {key} {view}")

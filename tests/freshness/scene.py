@@ -6,12 +6,13 @@ looks at through another one: chains, groups in groups, links that carry a membe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 from typing import Final, NamedTuple
 
 from engine import Policy, Request
 from engine.facts import (
+    NEVER,
     Belonging,
     Grant,
     GroupFact,
@@ -139,7 +140,7 @@ def first_own(tenant: str) -> dict[str, View]:
         resource_key("task:t2"): ResourceView("project:p1", '{"owner":"user:cyd"}'),
         resource_key("project:p3"): ResourceView(None, '{"owner":"user:cyd","locked":true}'),
         resource_key("task:t4"): ResourceView("project:p3", '{"owner":"user:ann","related":"project:p1"}'),
-        resource_key("task:t3"): ResourceView("project:p2", '{"owner":"user:ann","team":"group:%s"}' % outer),  # noqa: UP031
+        resource_key("task:t3"): ResourceView("project:p2", f'{{"owner":"user:ann","team":"group:{outer}"}}'),
     }
 
 
@@ -195,6 +196,19 @@ def in_memory(model: Model, tenant: str, shared: Views, own: Views) -> MemoryFac
         },
         custom={tenant: custom},
     )
+
+
+def ends(views: Iterable[View]) -> tuple[int, ...]:
+    """List the instants at which memberships and roles in these views end."""
+    found: set[int] = set()
+    for view in views:
+        if isinstance(view, PrincipalView):
+            found.update(link.membership.expires for link in view.links if link.membership is not None)
+        elif isinstance(view, MemberFact | GroupView):
+            found.update(each.expires for each in view.grants or ())
+            if isinstance(view, MemberFact) and view.membership is not None:
+                found.add(view.membership.expires)
+    return tuple(sorted(found - {NEVER}))
 
 
 def _rest(key: str) -> str:

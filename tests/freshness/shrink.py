@@ -10,8 +10,9 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from tests.freshness.episode import Move, Setting, World
+from tests.freshness.episode import Move, World
 from tests.freshness.oracle import ViolationError
+from tests.freshness.setting import Setting
 
 MOST_S: Final = 60.0
 

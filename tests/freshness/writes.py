@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from engine.facts import ALWAYS, NEVER, Belonging, CustomRole, Grant, Link, MemberFact, Membership
 from store.streams import (
-    ANYONE_KEY,
     EVERYTHING,
     GLOBAL,
     POLICIES,
@@ -42,6 +41,8 @@ from tests.freshness.scene import (
     groups_of,
 )
 
+#: How long something lasts that does not last for ever, in thousandths of a second.
+LASTING: Final = (10, 50, 300, 900, 2000, 4000)
 #: A write: its name, and its arguments.
 Write = tuple[str, tuple[Any, ...]]
 
@@ -232,6 +233,19 @@ _WRITES: Final[dict[str, Callable[..., None]]] = {
 }
 
 
+#: Those whose first argument is a tenant, which must be there.
+_OWN: Final = {
+    *("grant", "revoke", "member", "join", "nest", "make", "change", "move", "delete", "custom", "plan"),
+    "tenant_status",
+}
+#: How often each is made.
+_WEIGHTS: Final = {
+    **{"grant": 24, "revoke": 18, "member": 10, "join": 10, "nest": 5, "make": 4, "change": 12, "move": 6, "delete": 1},
+    **{"custom": 4, "plan": 3, "status": 6, "department": 5, "link": 6, "system": 2, "platform": 4},
+    **{"platform_nest": 3, "tenant_status": 2, "make_tenant": 1, "publish": 2, "touch_all": 1},
+}
+
+
 def perform(draft: Draft, write: Write) -> bool:
     """Do a write; say whether anything is to be committed."""
     name, arguments = write
@@ -243,29 +257,6 @@ def perform(draft: Draft, write: Write) -> bool:
     return bool(draft.touched)
 
 
-_OWN: Final = {
-    *(
-        "grant",
-        "revoke",
-        "member",
-        "join",
-        "nest",
-        "make",
-        "change",
-        "move",
-        "delete",
-        "custom",
-        "plan",
-        "tenant_status",
-    )
-}
-_WEIGHTS: Final = {
-    **{"grant": 24, "revoke": 18, "member": 10, "join": 10, "nest": 5, "make": 4, "change": 12, "move": 6, "delete": 1},
-    **{"custom": 4, "plan": 3, "status": 6, "department": 5, "link": 6, "system": 2, "platform": 4},
-    **{"platform_nest": 3, "tenant_status": 2, "make_tenant": 1, "publish": 2, "touch_all": 1},
-}
-
-
 def make_write(rng: Random, tenants: Sequence[str], now: int, second: int) -> Write:
     """Make a write up.
 
@@ -275,7 +266,7 @@ def make_write(rng: Random, tenants: Sequence[str], now: int, second: int) -> Wr
     """
     tenant = rng.choice(tenants if rng.random() < 0.95 else TENANTS)
     ref, user, is_on = rng.choice(PRINCIPALS), rng.choice(USERS), rng.random() < 0.55
-    expires = now + rng.randrange(1, 8) * second // 2 if rng.random() < 0.15 else NEVER
+    expires = now + rng.choice(LASTING) * second // 1000 if rng.random() < 0.2 else NEVER
     name = rng.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
     match name:
         case "grant":
@@ -341,6 +332,3 @@ def _task(rng: Random, tenant: str) -> str:
     related = f',"related":"{rng.choice(PROJECTS)}"' if rng.random() < 0.5 else ""
     team = f',"team":"group:{rng.choice((*groups_of(tenant), *PLATFORM))}"' if rng.random() < 0.5 else ""
     return f'{{"owner":"{rng.choice(USERS)}"{related}{team}}}'
-
-
-assert ANYONE_KEY == subject_key("anyone")  # noqa: SIM300
