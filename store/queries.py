@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 from sqlalchemy import TextClause, text
@@ -102,6 +103,7 @@ async def notify(connection: AsyncConnection, streams: list[str]) -> None:
 # --- the poll -----------------------------------------------------------------------------------------
 
 
+@cache
 def poll_statement(dialect: Dialect) -> TextClause:
     """Read how far streams are, where that is not what is known, and what changed since. `g` and `p` are always told.
 
@@ -140,6 +142,7 @@ def poll_statement(dialect: Dialect) -> TextClause:
 _COLUMNS = 12
 
 
+@cache
 def load_statement(dialect: Dialect) -> TextClause:
     """Read the facts of some keys, with all that lies above them: outer groups, parents, homes of links.
 
