@@ -113,19 +113,22 @@ def poll_statement(dialect: Dialect) -> TextClause:
         me: id of the process, for receipts that it has not given.
     """
     return text(f"""
-        WITH asked AS ({dialect.table("known", "stream", "n", "head")})
+        WITH asked AS MATERIALIZED ({dialect.table("known", "stream", "n", "head")}),
+        moved(stream, n, head, since) AS MATERIALIZED (
+            SELECT r.stream, r.n, r.head,
+                   CASE WHEN CAST(a.n AS bigint) < 0 THEN r.n - CAST(:history AS bigint) ELSE CAST(a.n AS bigint) END
+            FROM asked a CROSS JOIN revisions r
+            WHERE r.stream = a.stream
+              AND (r.n <> CAST(a.n AS bigint) OR substr(r.head, 1, 8) <> a.head OR a.stream IN ('g', 'p'))
+        )
         SELECT 'store' AS kind, s.uuid AS a, CAST(s.seq AS text) AS b, {dialect.line} AS c, {dialect.replica} AS d,
                NULL AS e
         FROM store s
         UNION ALL
-        SELECT 'at', r.stream, CAST(r.n AS text), r.head, NULL, NULL
-        FROM asked a JOIN revisions r ON r.stream = a.stream
-        WHERE r.n <> CAST(a.n AS bigint) OR substr(r.head, 1, 8) <> a.head OR a.stream IN ('g', 'p')
+        SELECT 'at', m.stream, CAST(m.n AS text), m.head, NULL, NULL FROM moved m
         UNION ALL
         SELECT 'change', c.stream, CAST(c.n AS text), c.before, c.head, c.keys
-        FROM asked a JOIN revisions r ON r.stream = a.stream
-        JOIN changes c ON c.stream = a.stream
-         AND c.n > CASE WHEN CAST(a.n AS bigint) < 0 THEN r.n - CAST(:history AS bigint) ELSE CAST(a.n AS bigint) END
+        FROM moved m CROSS JOIN changes c WHERE c.stream = m.stream AND c.n > m.since
         UNION ALL
         SELECT 'me', s.id, NULL, NULL, NULL, NULL FROM sidecars s WHERE s.id = CAST(:me AS text) AND s.seen <> ''
         UNION ALL
