@@ -14,6 +14,7 @@ from bench.report import Goal
 from bench.scale_questions import ask, policies
 from bench.store_service import Decisions, Gaps, resident_mib
 from bench.store_world import World
+from sidecar.garbage import keep_short
 from store.changes import Writer
 from store.database import Database
 from store.writes import custom_roles, principals
@@ -26,6 +27,7 @@ MOST_BYTES: Final = 4096
 async def memory(url: str, admin_url: str, world: World) -> AsyncIterator[str]:
     """Answer one question for each of many users; then change what all tenants share, and drop everything."""
     count = min(PRINCIPALS, world.user_count)
+    keep_short()  # as the service does
     async with Decisions(url, policies(), is_following=False) as decisions:
         for line in [each async for each in _serve(decisions, world, count)]:
             yield line

@@ -26,6 +26,7 @@ from sidecar import addresses
 from sidecar.callers import ALL_SCOPES, PLAIN_SCOPES, LoopbackCallers
 from sidecar.decider import Decider, FileDecider, StoreDecider
 from sidecar.decision_id import DecisionIds
+from sidecar.garbage import keep_short
 from sidecar.greeting import example_answer, greet
 from sidecar.handlers import health
 from sidecar.handlers.check import check
@@ -252,6 +253,7 @@ async def live(
     except (BylawError, OSError) as error:
         voice.failed(failure(error, settings))
         return 2
+    keep_short()
     voice.ready(await _greeting(service, settings, is_person=voice.is_person))
     await stopping.wait()
     await service.stop()
