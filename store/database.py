@@ -54,6 +54,8 @@ _PLANNING: Final = {
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
     "enable_seqscan": "off",
+    "enable_material": "off",
+    "enable_memoize": "off",
     "jit": "off",
 }
 _UNDEFINED: Final = {"42P01", "42703"}  # a table, a column

@@ -30,10 +30,15 @@ class Dialect:
     Args:
         line: columns beside the store's uuid that tell one history from another.
         replica: whether this is a copy that follows another server.
+        own: the tenant of a load, as rows are compared with it: written as the wall has it, or its price is paid again
+            for every table.
+        is_own: whether that is the tenant that the load names.
     """
 
     line: str
     replica: str
+    own: str
+    is_own: str
 
     def table(self, parameter: str, *columns: str) -> str:
         """Make a table of a JSON list of lists, one column each; of a list of texts where there is one column."""
@@ -63,8 +68,10 @@ _POSTGRES = _Postgres(
         "CASE WHEN pg_is_in_recovery() THEN '' ELSE substring(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END"
     ),
     replica="CASE WHEN pg_is_in_recovery() THEN 'yes' ELSE 'no' END",
+    own="current_setting('bylaw.tenant', true)",
+    is_own="coalesce(current_setting('bylaw.tenant', true), '') = CAST(:tenant AS text)",
 )
-_SQLITE = _Sqlite(line="''", replica="'no'")
+_SQLITE = _Sqlite(line="''", replica="'no'", own="CAST(:tenant AS text)", is_own="TRUE")
 
 
 def dialect_of(connection: AsyncConnection) -> Dialect:
@@ -154,6 +161,8 @@ def load_statement(dialect: Dialect) -> TextClause:
     PostgreSQL does by the settings of the connection (`database`). What is asked is `MATERIALIZED`: row-level security
     lets no expression but a plain column come to an index, since any other might tell what it saw.
 
+    Nothing comes where the tenant that is named is not that of the transaction.
+
     Parameters:
         tenant: whose facts; "" none.
         principals, resources: JSON lists of [type, id]. groups: names; `anyone` is one. tenants: ids.
@@ -161,8 +170,10 @@ def load_statement(dialect: Dialect) -> TextClause:
         profile: `yes` if the tenant's attributes and own roles are wanted.
         bound: more grants than these are not read, but counted as many.
     """
-    own = "CAST(:tenant AS text)"
-    t = dialect.table
+    own = dialect.own
+
+    def t(parameter: str, *columns: str) -> str:
+        return f"{dialect.table(parameter, *columns)} WHERE {dialect.is_own}"
 
     def row(kind: str, *columns: str) -> str:
         named = list(columns) + ["NULL"] * (_COLUMNS - len(columns))
@@ -175,11 +186,18 @@ def load_statement(dialect: Dialect) -> TextClause:
         asked_resources AS MATERIALIZED ({t("resources", "type", "id")}),
         asked_placed AS MATERIALIZED ({t("placed", "kind", "id", "place_type", "place_id")}),
         asked_tenants AS MATERIALIZED ({t("tenants", "id")}),
+        own_members AS MATERIALIZED (
+            SELECT m.type, m.id, m.group_id, m.starts, m.expires FROM asked_principals w CROSS JOIN group_members m
+            WHERE m.tenant_id = {own} AND m.type = w.type AND m.id = w.id
+        ),
+        shared_members AS MATERIALIZED (
+            SELECT m.type, m.id, m.group_id, m.starts, m.expires FROM asked_principals w CROSS JOIN platform_members m
+            WHERE m.type = w.type AND m.id = w.id
+        ),
         own_groups(id) AS (
             SELECT id FROM asked_groups
             UNION
-            SELECT m.group_id FROM asked_principals w CROSS JOIN group_members m
-            WHERE m.tenant_id = {own} AND m.type = w.type AND m.id = w.id
+            SELECT group_id FROM own_members
             UNION
             SELECT n.outer_id FROM own_groups g CROSS JOIN group_nestings n
             WHERE n.tenant_id = {own} AND n.inner_id = g.id
@@ -187,8 +205,7 @@ def load_statement(dialect: Dialect) -> TextClause:
         shared_groups(id) AS (
             SELECT id FROM asked_groups
             UNION
-            SELECT m.group_id FROM asked_principals w CROSS JOIN platform_members m
-            WHERE m.type = w.type AND m.id = w.id
+            SELECT group_id FROM shared_members
             UNION
             SELECT n.outer_id FROM shared_groups g CROSS JOIN platform_nestings n WHERE n.inner_id = g.id
         ),
@@ -224,15 +241,15 @@ def load_statement(dialect: Dialect) -> TextClause:
         {row("store", "s.uuid", "CAST(s.seq AS text)", dialect.line, dialect.replica)} FROM store s
         UNION ALL
         {row("at", "r.stream", "CAST(r.n AS text)", "r.head")} FROM revisions r
-        WHERE r.stream IN ('g', 'p', 't:' || {own})
+        WHERE r.stream IN ('g', 'p', 't:' || CAST(:tenant AS text))
         UNION ALL
         {row("tenant", "x.id", "x.status")} FROM found_tenants w CROSS JOIN tenants x WHERE x.id = w.id
         UNION ALL
         {row("profile", "x.attributes")} FROM tenant_profiles x
-        WHERE x.tenant_id = {own} AND CAST(:profile AS text) = 'yes'
+        WHERE x.tenant_id = {own} AND CAST(:profile AS text) = 'yes' AND {dialect.is_own}
         UNION ALL
         {row("custom", "x.name", "x.place_type", "x.can")} FROM custom_roles x
-        WHERE x.tenant_id = {own} AND NOT x.deleted AND CAST(:profile AS text) = 'yes'
+        WHERE x.tenant_id = {own} AND NOT x.deleted AND CAST(:profile AS text) = 'yes' AND {dialect.is_own}
         UNION ALL
         {row("principal", "x.type", "x.id", "x.status", "x.attributes")}
         FROM asked_principals w CROSS JOIN principals x WHERE x.type = w.type AND x.id = w.id
@@ -265,14 +282,12 @@ def load_statement(dialect: Dialect) -> TextClause:
     }
         FROM asked_principals w CROSS JOIN links x WHERE x.type = w.type AND x.id = w.id
         UNION ALL
-        {row("in platform", "x.type", "x.id", "x.group_id", "x.starts", "x.expires")}
-        FROM asked_principals w CROSS JOIN platform_members x WHERE x.type = w.type AND x.id = w.id
+        {row("in platform", "x.type", "x.id", "x.group_id", "x.starts", "x.expires")} FROM shared_members x
         UNION ALL
         {row("membership", "x.type", "x.id", "x.status", "x.starts", "x.expires")}
         FROM asked_principals w CROSS JOIN memberships x WHERE x.tenant_id = {own} AND x.type = w.type AND x.id = w.id
         UNION ALL
-        {row("in group", "x.type", "x.id", "x.group_id", "x.starts", "x.expires")}
-        FROM asked_principals w CROSS JOIN group_members x WHERE x.tenant_id = {own} AND x.type = w.type AND x.id = w.id
+        {row("in group", "x.type", "x.id", "x.group_id", "x.starts", "x.expires")} FROM own_members x
         UNION ALL
         {row("found group", "g.id")} FROM found_groups g
         UNION ALL

@@ -16,6 +16,7 @@ from sqlalchemy import Table, insert, text
 
 from store.changes import writing
 from store.database import Database
+from store.reading import Snapshot
 from store.tables import (
     OWNED,
     audit_log,
@@ -26,6 +27,7 @@ from store.tables import (
     tenant_profiles,
     tenants,
 )
+from store.views import Views, Wanted
 from tests.databases import Postgres, StoreUrls, run
 
 TENANTS = ("acme", "globex")
@@ -189,6 +191,27 @@ def test_a_connection_keeps_no_tenant(world: StoreUrls) -> None:
     assert run(ask()) == [1, 0, 1, 0, 0]
 
 
+@pytest.mark.parametrize("login", ["owner", "admin"])
+@pytest.mark.parametrize("table", OWNED, ids=lambda table: table.name)
+def test_no_row_has_an_empty_tenant(table: Table, login: str, world: StoreUrls) -> None:
+    """An empty setting, as a connection has it that had a tenant before, is nobody's: no row can be written that it
+    would show."""
+    names = ", ".join(column.name for column in table.c)
+    values = names.replace("tenant_id", "''", 1)
+    statement = f"INSERT INTO {table.name} ({names}) SELECT {values} FROM {table.name}"  # noqa: S608  # names of ours
+
+    assert run(_outcome(url_of(world, login), statement, "")) == "no rows"
+    assert run(_outcome(url_of(world, login), statement, "acme")) == "refused"
+
+
+async def _outcome(url: str, statement: str, tenant: str) -> str:
+    try:
+        _, changed = await do(url, statement, tenant)
+    except asyncpg.InsufficientPrivilegeError:
+        return "refused"
+    return "rows" if changed else "no rows"
+
+
 def test_a_savepoint_does_not_change_the_tenant(world: StoreUrls) -> None:
     """A tenant that was set within a savepoint is gone when that is taken back."""
 
@@ -203,6 +226,24 @@ def test_a_savepoint_does_not_change_the_tenant(world: StoreUrls) -> None:
         return seen
 
     assert run(ask()) == 0
+
+
+@pytest.mark.parametrize("named", ["", "acme", "globex"])
+@pytest.mark.parametrize("tenant", [None, "acme", "globex"])
+def test_a_load_names_the_tenant_of_its_transaction(tenant: str | None, named: str, world: StoreUrls) -> None:
+    """Facts of a tenant come where the load and the transaction name the same, and from nowhere else."""
+    wanted = Wanted(own={"principal:x:x", "resource:x:x"})
+
+    async def load() -> Views:
+        database = Database(world.sidecar)
+        async with database.reading(tenant) as connection:
+            found = await Snapshot(connection, named).load(wanted)
+        await database.close()
+        return found.own
+
+    held = {key for key, view in run(load()).items() if view is not None}
+
+    assert held == ({"principal:x:x", "resource:x:x"} if tenant == named == "acme" else set())
 
 
 # --- audit --------------------------------------------------------------------------------------------
@@ -300,6 +341,6 @@ def test_the_wall_is_cheap(postgres_urls: StoreUrls) -> None:
         return found
 
     unnamed, named = run(plans())
-    assert "Index Cond: ((tenant_id = NULLIF(current_setting('bylaw.tenant'" in unnamed
-    assert "One-Time Filter: ((NULLIF(current_setting('bylaw.tenant'" in named
+    assert "Index Cond: ((tenant_id = current_setting('bylaw.tenant'" in unnamed
+    assert "One-Time Filter: ((current_setting('bylaw.tenant'" in named
     assert "Index Cond: ((tenant_id = 't7'" in named
