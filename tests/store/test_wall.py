@@ -243,7 +243,7 @@ def test_a_load_names_the_tenant_of_its_transaction(tenant: str | None, named: s
 
     held = {key for key, view in run(load()).items() if view is not None}
 
-    assert held == ({"principal:x:x", "resource:x:x"} if tenant == named == "acme" else set())
+    assert held == ({"principal:x:x", "group:x", "resource:x:x"} if tenant == named == "acme" else set())
 
 
 # --- audit --------------------------------------------------------------------------------------------
