@@ -7,6 +7,7 @@ import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from random import Random
+from secrets import token_hex
 from time import perf_counter
 from typing import Final
 
@@ -14,7 +15,6 @@ from bench.report import Goal
 from bench.scale_questions import ask, policies
 from bench.store_service import Decisions, Gaps, resident_mib
 from bench.store_world import World
-from sidecar.garbage import keep_short
 from store.changes import Writer
 from store.database import Database
 from store.writes import custom_roles, principals
@@ -27,7 +27,6 @@ MOST_BYTES: Final = 4096
 async def memory(url: str, admin_url: str, world: World) -> AsyncIterator[str]:
     """Answer one question for each of many users; then change what all tenants share, and drop everything."""
     count = min(PRINCIPALS, world.user_count)
-    keep_short()  # as the service does
     async with Decisions(url, policies(), is_following=False) as decisions:
         for line in [each async for each in _serve(decisions, world, count)]:
             yield line
@@ -105,10 +104,9 @@ async def writing(admin_url: str) -> AsyncIterator[Writer]:
 
 
 async def _move(decisions: Decisions, admin_url: str) -> AsyncIterator[str]:
-    chance = Random(6)
     async with writing(admin_url) as writer:
         yield await _stop("a user changes", decisions, lambda: _change_user(writer))
-        yield await _stop("a tenant's roles change", decisions, lambda: _change_roles(writer, chance))
+        yield await _stop("a tenant's roles change", decisions, lambda: _change_roles(writer))
     cache = decisions.keeper.cache
     async with Gaps() as gaps:
         cache.begin_anew(cache.shared.at, cache.shared.at.n)
@@ -128,6 +126,6 @@ async def _change_user(writer: Writer) -> None:
         await principals.set_attributes(write, "user:u0", {"clearance": 1, "department": "bookings"})
 
 
-async def _change_roles(writer: Writer, chance: Random) -> None:
+async def _change_roles(writer: Writer) -> None:
     async with writer.write(tenant="t0") as write:
-        await custom_roles.make(write, f"bench_{chance.getrandbits(64):x}", "organization", ["task.read"])
+        await custom_roles.make(write, f"bench_{token_hex(8)}", "organization", ["task.read"])

@@ -22,6 +22,7 @@ from engine import Request
 from sidecar.app import Service
 from sidecar.decision_id import DecisionIds
 from sidecar.freshness import StaleError
+from sidecar.garbage import keep_short
 from sidecar.handlers.check import answer
 from sidecar.keeper import Keeper
 from sidecar.settings import Settings
@@ -60,6 +61,7 @@ class Decisions:
             await self.keeper.reader.register(int(MAX_STALENESS_S * 1000))
             await self.keeper.freshness.poll()
         await self._service.policies.start()
+        keep_short()
         return self
 
     async def __aexit__(self, *_: object) -> None:
