@@ -28,11 +28,11 @@ from sidecar.decider import Decider, FileDecider, StoreDecider
 from sidecar.decision_id import DecisionIds
 from sidecar.garbage import keep_short
 from sidecar.greeting import example_answer, greet
-from sidecar.handlers import health
+from sidecar.handlers import authzen, health
 from sidecar.handlers.check import check
 from sidecar.handlers.explain import explain
 from sidecar.handlers.metrics import metrics
-from sidecar.keys import DECIDER, IDS, KEEPER, POLICIES, SETTINGS, TRAFFIC
+from sidecar.keys import BASE_URL, DECIDER, IDS, KEEPER, POLICIES, SETTINGS, TRAFFIC
 from sidecar.logs import server_log, set_up
 from sidecar.middleware import make_guard, nothing_there
 from sidecar.policies import Policies, accept_any, describe
@@ -60,6 +60,7 @@ def create_app(
     traffic: Traffic,
     decider: Decider,
     keeper: Keeper | None,
+    base_url: str | None,
 ) -> web.Application:
     """Wire the application."""
     app = web.Application()
@@ -69,9 +70,13 @@ def create_app(
     app[KEEPER] = keeper
     app[TRAFFIC] = traffic
     app[IDS] = DecisionIds()
+    app[BASE_URL] = base_url
     guard = make_guard(callers, traffic)
     app.router.add_post("/check", guard(check))
     app.router.add_post("/explain", guard(explain))
+    app.router.add_post(authzen.EVALUATION, guard(authzen.evaluation))
+    app.router.add_post(authzen.EVALUATIONS, guard(authzen.evaluations))
+    app.router.add_get(authzen.METADATA, guard(authzen.metadata))
     app.router.add_get("/health", guard(health.health))
     app.router.add_get("/ready", guard(health.ready))
     app.router.add_get("/metrics", guard(metrics))
@@ -156,13 +161,20 @@ class Service:
             raise
         hosts = addresses.own_names(sockets) | ({self.settings.public_host} if self.settings.public_host else set())
         callers = LoopbackCallers(hosts, ALL_SCOPES if self.settings.dev else PLAIN_SCOPES)
-        app = create_app(self.settings, self.policies, callers, self.traffic, self.decider, self.keeper)
+        app = create_app(
+            self.settings, self.policies, callers, self.traffic, self.decider, self.keeper, self._base_url()
+        )
         self._runner = _runner(app)
         await self._runner.setup()
         for each in sockets:
             await web.SockSite(self._runner, each, backlog=1024).start()
         self._doors = sockets
         self._watching = asyncio.create_task(self.policies.watch(self.wake))
+
+    def _base_url(self) -> str | None:
+        if self.settings.public_url is not None:
+            return self.settings.public_url.rstrip("/")
+        return None if self.address.path is not None else f"http://{self.address}"
 
     async def stop(self) -> None:
         """Stop accepting, answer what is in flight, close."""

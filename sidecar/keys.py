@@ -22,3 +22,5 @@ KEEPER: web.AppKey[Keeper | None] = web.AppKey("KEEPER")
 POLICIES = web.AppKey("POLICIES", Policies)
 TRAFFIC = web.AppKey("TRAFFIC", Traffic)
 IDS = web.AppKey("IDS", DecisionIds)
+#: Where clients reach the service, as settings have it; None where no URL leads here.
+BASE_URL: web.AppKey[str | None] = web.AppKey("BASE_URL")

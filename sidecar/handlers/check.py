@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import Final
 
 from aiohttp import web
@@ -57,15 +57,18 @@ def questions(question: Request | Batch) -> Sequence[Request]:
     return [item for item in question.items if isinstance(item, Request)]
 
 
-def answer(question: Request | Batch, loaded: Loaded, ids: DecisionIds) -> str:
+def answer(question: Request | Batch, loaded: Loaded, ids: DecisionIds, *, unknown: Set[str] = frozenset()) -> str:
     """Decide and write the answer, in one go: one request is decided by one policy on one state of the facts.
+
+    Args:
+        unknown: codes of what makes no sense under this policy that are a deny for an item of many, not an error.
 
     Raises:
         RequestError: a single question makes no sense under this policy; of many, each has its own answer.
     """
     if isinstance(question, Request):
         return render_decision(loaded.policy.decide(question, loaded.facts), loaded.policy.digest, ids.next())
-    return render_batch(list(_answers(question, loaded, ids)))
+    return render_batch(list(_answers(question, loaded, ids, unknown)))
 
 
 def answer_stale(question: Request | Batch, loaded: Loaded, ids: DecisionIds) -> str:
@@ -80,11 +83,13 @@ def answer_stale(question: Request | Batch, loaded: Loaded, ids: DecisionIds) ->
     ])  # fmt: skip
 
 
-def _answers(batch: Batch, loaded: Loaded, ids: DecisionIds) -> Iterator[str]:
+def _answers(batch: Batch, loaded: Loaded, ids: DecisionIds, unknown: Set[str]) -> Iterator[str]:
     """Answer item by item until the semantic says stop."""
     now = loaded.policy.clock()
     for item in batch.items:
         outcome = _decide(item, loaded, now)
+        if isinstance(outcome, PublicError) and outcome.code in unknown:
+            outcome = Decision(False, outcome.code, None)
         if isinstance(outcome, Decision):
             yield render_decision(outcome, loaded.policy.digest, ids.next())
             is_allowed = outcome.allowed
