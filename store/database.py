@@ -30,6 +30,7 @@ from sqlalchemy.exc import (
     DBAPIError,
     IntegrityError,
     InvalidatePoolError,
+    InvalidRequestError,
     OperationalError,
     ProgrammingError,
 )
@@ -273,6 +274,8 @@ def failing_clearly(where: str) -> Iterator[None]:
             raise UnfitError("no_rights", f"{where}: this login may not do that") from error
         raise _unavailable(where, error) from error
     except (DBAPIError, PoolTimeoutError, OSError, TimeoutError, PostgresError, PostgresInterfaceError) as error:
+        raise _unavailable(where, error) from error
+    except InvalidRequestError as error:  # connections that are closed as soon as they are opened, for one
         raise _unavailable(where, error) from error
 
 

@@ -106,17 +106,17 @@ class Receipts:
             if not missing:
                 return Settled("acks", 0)
             if self._clock() - since > max(each.bound_s for each in missing):
-                await self._remove(each for each in missing if each.is_given_up and each in first)
+                await self._remove(each for each in missing if each in first)
                 return Settled("bound", len(missing))
             if self._clock() >= deadline:
                 return Settled(None, len(missing))
             await asyncio.sleep(min(LOOK_S, timeout_s))
 
     def _remember(self, receipt: str, missing: list[_Missing]) -> tuple[float, list[_Missing]]:
-        """Return when who waits looked first, and whom it missed then."""
+        """Return when who waits looked first, and who was given up by then."""
         if len(self._first) >= MAX_WAITING:
             del self._first[next(iter(self._first))]
-        return self._first.setdefault(receipt, (self._clock(), missing))
+        return self._first.setdefault(receipt, (self._clock(), [each for each in missing if each.is_given_up]))
 
     async def _missing(self, receipt: str) -> list[_Missing]:
         """List who has not acknowledged."""

@@ -8,21 +8,18 @@ are made of settings, never of what a client sends: its `Host` would tell others
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 
-from engine import Decision, Request, RequestError
+from engine import Decision
 from sidecar.answers import json_answer
 from sidecar.body import read_json
 from sidecar.callers import Caller
-from sidecar.decision_id import DecisionIds
 from sidecar.errors import PublicError
-from sidecar.freshness import StaleError
-from sidecar.handlers.check import answer, answer_stale, demanded, questions
-from sidecar.keys import BASE_URL, DECIDER, IDS, POLICIES
-from sidecar.readings import Loaded
-from sidecar.wire import Batch, Reader, render_decision
+from sidecar.handlers.check import decided
+from sidecar.keys import BASE_URL, IDS, POLICIES
+from sidecar.wire import Reader, render_decision
 
 EVALUATION: Final = "/access/v1/evaluation"
 EVALUATIONS: Final = "/access/v1/evaluations"
@@ -60,38 +57,14 @@ async def metadata(request: web.Request, _: Caller) -> web.Response:
 
 async def _decide(request: web.Request, caller: Caller, *, is_single: bool) -> web.Response:
     caller.require("check")
-    reader = _CLAIMING if "claims" in caller.scopes else _PLAIN
     body = await read_json(request)
-    ids, policies = request.app[IDS], request.app[POLICIES]
+    if is_single and isinstance(body, dict):
+        body.pop("evaluations", None)
     try:
-        question = _read(reader, body, is_single=is_single)
+        question = (_CLAIMING if "claims" in caller.scopes else _PLAIN).question(body)
     except PublicError as error:
         if error.code not in UNKNOWN:
             raise
-        return json_answer(_unknown(error.code, policies.loaded, ids))
-    try:
-        said = await request.app[DECIDER].answer(
-            lambda loaded: _answer(question, loaded, ids), questions(question), demanded(request)
-        )
-    except StaleError:
-        said = answer_stale(question, policies.loaded, ids)
-    return json_answer(said)
-
-
-def _read(reader: Reader, body: Any, *, is_single: bool) -> Request | Batch:
-    if is_single and isinstance(body, dict):
-        body = {name: value for name, value in body.items() if name != "evaluations"}
-    return reader.question(body)
-
-
-def _answer(question: Request | Batch, loaded: Loaded, ids: DecisionIds) -> str:
-    try:
-        return answer(question, loaded, ids, unknown=UNKNOWN)
-    except RequestError as error:
-        if error.code not in UNKNOWN:
-            raise
-        return _unknown(error.code, loaded, ids)
-
-
-def _unknown(code: str, loaded: Loaded, ids: DecisionIds) -> str:
-    return render_decision(Decision(False, code, None), loaded.policy.digest, ids.next())
+        denied = Decision(False, error.code, None)
+        return json_answer(render_decision(denied, request.app[POLICIES].loaded.policy.digest, request.app[IDS].next()))
+    return await decided(request, question, unknown=UNKNOWN)

@@ -32,11 +32,15 @@ def reader_for(caller: Caller) -> Reader:
 async def check(request: web.Request, caller: Caller) -> web.Response:
     """Answer a check."""
     caller.require("check")
-    question = reader_for(caller).question(await read_json(request))
+    return await decided(request, reader_for(caller).question(await read_json(request)))
+
+
+async def decided(request: web.Request, question: Request | Batch, *, unknown: Set[str] = frozenset()) -> web.Response:
+    """Answer what was read; `unknown` is as in `answer`."""
     ids = request.app[IDS]
     try:
         said = await request.app[DECIDER].answer(
-            lambda loaded: answer(question, loaded, ids), questions(question), demanded(request)
+            lambda loaded: answer(question, loaded, ids, unknown=unknown), questions(question), demanded(request)
         )
     except StaleError:
         said = answer_stale(question, request.app[POLICIES].loaded, ids)
@@ -61,13 +65,19 @@ def answer(question: Request | Batch, loaded: Loaded, ids: DecisionIds, *, unkno
     """Decide and write the answer, in one go: one request is decided by one policy on one state of the facts.
 
     Args:
-        unknown: codes of what makes no sense under this policy that are a deny for an item of many, not an error.
+        unknown: codes of what makes no sense under this policy that are a deny, not an error.
 
     Raises:
         RequestError: a single question makes no sense under this policy; of many, each has its own answer.
     """
     if isinstance(question, Request):
-        return render_decision(loaded.policy.decide(question, loaded.facts), loaded.policy.digest, ids.next())
+        try:
+            decision = loaded.policy.decide(question, loaded.facts)
+        except RequestError as error:
+            if error.code not in unknown:
+                raise
+            decision = Decision(False, error.code, None)
+        return render_decision(decision, loaded.policy.digest, ids.next())
     return render_batch(list(_answers(question, loaded, ids, unknown)))
 
 

@@ -59,13 +59,6 @@ async def storm(database: Database, wake: Wake) -> None:
         group.create_task(blow())
 
 
-@pytest.fixture
-def deaf() -> Iterator[None]:
-    """Sidecars of this process hear no hint."""
-    with deafness():
-        yield
-
-
 # --- read your writes ---------------------------------------------------------------------------------
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
@@ -21,13 +20,6 @@ SLACK_S = 0.5
 #: Between two questions of who asks all the time.
 WATCH_S = 0.01
 DAY_NS = 86_400_000_000_000
-
-
-@pytest.fixture
-def deaf() -> Iterator[None]:
-    """Sidecars of this process hear no hint."""
-    with deafness():
-        yield
 
 
 class Watch:

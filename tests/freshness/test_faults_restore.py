@@ -16,16 +16,9 @@ import pytest
 from bylaw.cli import main
 from store.tokens import Line, Token
 from tests.databases import Cluster, Postgres, StoreUrls, sqlite_urls
-from tests.freshness.services import Pen, Sidecar, Work, deafness, furnish, grant, revoke, sidecar, until
+from tests.freshness.services import Pen, Sidecar, Work, furnish, grant, revoke, sidecar, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("deaf")]
-
-
-@pytest.fixture
-def deaf() -> Iterator[None]:
-    """Sidecars hear no hint, so that a test says when they poll."""
-    with deafness():
-        yield
 
 
 @dataclass(frozen=True)
