@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from sqlalchemy import text
 
@@ -36,7 +38,13 @@ def test_a_connection_that_was_closed(postgres_urls: StoreUrls) -> None:
 
 def test_connections_that_close_at_once(postgres_urls: StoreUrls, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where each new connection is closed as soon as it is there, the database does not answer, and that is said."""
-    monkeypatch.setattr(module._PostgresConnection, "is_closed", lambda _: True)
+    take_out = Database._take_out
+
+    def closed(database: Database, connection: Any, *rest: object) -> None:
+        module._hang_up(connection)
+        take_out(database, connection, *rest)
+
+    monkeypatch.setattr(Database, "_take_out", closed)
 
     async def story() -> None:
         database = Database(postgres_urls.sidecar)
