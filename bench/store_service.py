@@ -19,11 +19,11 @@ from typing import Any, Final, Self
 from sqlalchemy import event
 
 from engine import Request
+from sidecar.answering import answer
 from sidecar.app import Service
 from sidecar.decision_id import DecisionIds
 from sidecar.freshness import StaleError
 from sidecar.garbage import keep_short
-from sidecar.handlers.check import answer
 from sidecar.keeper import Keeper
 from sidecar.settings import Settings
 from store.database import Database
@@ -69,7 +69,9 @@ class Decisions:
 
     async def check(self, question: Request) -> str:
         """Answer one question, as `POST /check` would."""
-        return await self._service.decider.answer(lambda loaded: answer(question, loaded, self._ids), (question,), None)
+        return await self._service.decider.answer(
+            lambda loaded: answer(question, loaded, self._ids).text, (question,), None
+        )
 
     async def insist(self, question: Request) -> None:
         """Answer a question, and ask again where the answer is `stale`: the machine may be busy with something else.

@@ -83,6 +83,12 @@ class Decision:
         return Question(*self._parts) if self._parts is not None else None
 
     @property
+    def action(self) -> str:
+        """The action's full name, `task.read`; empty where none was found."""
+        parts = self._parts or getattr(self, "_early", None)
+        return parts[0].code if parts is not None else ""
+
+    @property
     def revision(self) -> str:
         """The state of the facts that it was made on; empty where none were looked at."""
         parts = self._parts or getattr(self, "_early", None)

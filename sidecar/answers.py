@@ -5,6 +5,8 @@ from __future__ import annotations
 from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from sidecar.exchange import Reply
+
 # `Server` stands here so that aiohttp does not fill in its own name and version.
 _HEADERS = CIMultiDictProxy(CIMultiDict({"Content-Type": "application/json", "Server": "bylaw"}))
 
@@ -12,3 +14,12 @@ _HEADERS = CIMultiDictProxy(CIMultiDict({"Content-Type": "application/json", "Se
 def json_answer(body: str, *, status: int = 200) -> web.Response:
     """Answer with JSON that is already written."""
     return web.Response(body=body.encode(), status=status, headers=_HEADERS)
+
+
+def response_of(reply: Reply) -> web.Response:
+    """Write a reply."""
+    response = web.Response(body=reply.body, status=reply.status, headers=_HEADERS)
+    response.headers.update(reply.headers)
+    if reply.is_last:
+        response.force_close()
+    return response

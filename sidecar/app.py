@@ -23,20 +23,23 @@ from aiohttp import web
 from engine import BylawError, diagnostics
 from engine.authorizer import Questioner
 from sidecar import addresses
+from sidecar.api import Api
 from sidecar.callers import ALL_SCOPES, PLAIN_SCOPES, LoopbackCallers
 from sidecar.decider import Decider, FileDecider, StoreDecider
 from sidecar.decision_id import DecisionIds
+from sidecar.fast_lane import FastLane
 from sidecar.garbage import keep_short
+from sidecar.gate import Gate
 from sidecar.greeting import example_answer, greet
 from sidecar.handlers import authzen, health
-from sidecar.handlers.check import check
 from sidecar.handlers.explain import explain
 from sidecar.handlers.metrics import metrics
-from sidecar.keys import BASE_URL, DECIDER, IDS, KEEPER, POLICIES, SETTINGS, TRAFFIC
+from sidecar.keys import BASE_URL, DECIDER, KEEPER, POLICIES, SETTINGS, TELLINGS, TRAFFIC
 from sidecar.logs import server_log, set_up
-from sidecar.middleware import make_guard, nothing_there
+from sidecar.middleware import make_guard, nothing_there, serve
 from sidecar.policies import Policies, accept_any, describe
 from sidecar.settings import Settings
+from sidecar.tellings import Tellings
 from sidecar.traffic import Traffic
 from store.errors import StoreError
 
@@ -54,32 +57,25 @@ CLOSE_S = 0.5
 
 
 def create_app(
-    settings: Settings,
-    policies: Policies,
-    callers: LoopbackCallers,
-    traffic: Traffic,
-    decider: Decider,
-    keeper: Keeper | None,
-    base_url: str | None,
+    settings: Settings, policies: Policies, api: Api, gate: Gate, keeper: Keeper | None, base_url: str | None
 ) -> web.Application:
     """Wire the application."""
     app = web.Application()
     app[SETTINGS] = settings
     app[POLICIES] = policies
-    app[DECIDER] = decider
+    app[DECIDER] = api.decider
     app[KEEPER] = keeper
-    app[TRAFFIC] = traffic
-    app[IDS] = DecisionIds()
+    app[TRAFFIC] = gate.traffic
+    app[TELLINGS] = gate.tellings
     app[BASE_URL] = base_url
-    guard = make_guard(callers, traffic)
-    app.router.add_post("/check", guard(check))
+    guard = make_guard(gate)
+    for path, endpoint in api.endpoints.items():
+        app.router.add_post(path, guard(serve(endpoint)))
     app.router.add_post("/explain", guard(explain))
-    app.router.add_post(authzen.EVALUATION, guard(authzen.evaluation))
-    app.router.add_post(authzen.EVALUATIONS, guard(authzen.evaluations))
     app.router.add_get(authzen.METADATA, guard(authzen.metadata))
-    app.router.add_get("/health", guard(health.health))
-    app.router.add_get("/ready", guard(health.ready))
-    app.router.add_get("/metrics", guard(metrics))
+    app.router.add_get("/health", guard(health.health, is_probe=True))
+    app.router.add_get("/ready", guard(health.ready, is_probe=True))
+    app.router.add_get("/metrics", guard(metrics, is_probe=True))
     app.router.add_route("*", "/{path:.*}", guard(nothing_there))
     return app
 
@@ -112,6 +108,8 @@ class Service:
         self.decider = self._make_decider()
         self.address = settings.http
         self._runner: web.AppRunner | None = None
+        self._lane: FastLane | None = None
+        self._servers: list[asyncio.Server] = []
         self._doors: list[socket.socket] = []
         self._watching: asyncio.Task[None] | None = None
 
@@ -161,13 +159,15 @@ class Service:
             raise
         hosts = addresses.own_names(sockets) | ({self.settings.public_host} if self.settings.public_host else set())
         callers = LoopbackCallers(hosts, ALL_SCOPES if self.settings.dev else PLAIN_SCOPES)
-        app = create_app(
-            self.settings, self.policies, callers, self.traffic, self.decider, self.keeper, self._base_url()
-        )
-        self._runner = _runner(app)
+        tellings = Tellings()
+        api = Api(self.decider, self.policies, DecisionIds(), tellings)
+        gate = Gate(callers, self.traffic, tellings)
+        self._runner = _runner(create_app(self.settings, self.policies, api, gate, self.keeper, self._base_url()))
         await self._runner.setup()
+        self._lane = FastLane(api, gate, _protocol_of(self._runner), self.settings.body_timeout_s)
+        loop = asyncio.get_running_loop()
         for each in sockets:
-            await web.SockSite(self._runner, each, backlog=1024).start()
+            self._servers.append(await loop.create_server(self._lane.connection, sock=each, backlog=1024))
         self._doors = sockets
         self._watching = asyncio.create_task(self.policies.watch(self.wake))
 
@@ -183,25 +183,27 @@ class Service:
             self._watching.cancel()
             with suppress(asyncio.CancelledError):
                 await self._watching
-        if self._runner is not None:
-            await self._shut_the_doors(self._runner)
+        if self._runner is not None and self._lane is not None:
+            await self._shut_the_doors(self._lane)
             # A request may be on the wire of an open connection, sent before its client could know.
             await asyncio.sleep(GRACE_S)
             await self.traffic.drained(self.settings.drain_s)
+            self._lane.close()
             await self._runner.cleanup()
+            self._lane.end()
         if self.keeper is not None:
             await self.keeper.stop()
         self._remove_file()
 
-    async def _shut_the_doors(self, runner: web.AppRunner) -> None:
+    async def _shut_the_doors(self, lane: FastLane) -> None:
         """Listen no more, and let in whoever knocked before: their requests are on the wire, and would be lost."""
         waiting = [each for door in self._doors for each in addresses.end_listening(door)]
-        for site in list(runner.sites):
-            await site.stop()
+        for server in self._servers:
+            server.close()
         loop = asyncio.get_running_loop()
         for each in waiting:
             with suppress(OSError):  # it is gone again
-                await loop.connect_accepted_socket(_protocol_of(runner), each)
+                await loop.connect_accepted_socket(lane.connection, each)
 
     def _remove_file(self) -> None:
         """Remove the file of a Unix socket that was made here."""

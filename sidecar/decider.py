@@ -18,7 +18,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from engine import HttpRequest, Request, RequestError
 from engine.facts import IMPLICIT_TENANT
@@ -50,14 +50,18 @@ ROUNDS: Final = 3
 MAX_TOKENS: Final = 8
 
 Asked = Request | HttpRequest
-#: Decides from what it is given, and writes the answer. It may be made several times; the last one counts.
-Attempt = Callable[[Loaded], str]
+T = TypeVar("T")
 
 
 class Decider(Protocol):
-    """Answers."""
+    """Answers. An *attempt* decides from what it is given and makes the answer, which is never None; it may be made
+    several times, and the last one counts."""
 
-    async def answer(self, attempt: Attempt, asked: Sequence[Asked], at_least: str | None) -> str:
+    def at_once(self, attempt: Callable[[Loaded], T]) -> T | None:
+        """Make an attempt that waits for nothing; None: it must wait, or there are no fresh facts."""
+        ...
+
+    async def answer(self, attempt: Callable[[Loaded], T], asked: Sequence[Asked], at_least: str | None) -> T:
         """Make an attempt come true.
 
         Args:
@@ -77,7 +81,10 @@ class FileDecider:
     def __init__(self, loaded: Callable[[], Loaded]) -> None:
         self._loaded = loaded
 
-    async def answer(self, attempt: Attempt, asked: Sequence[Asked], at_least: str | None) -> str:
+    def at_once(self, attempt: Callable[[Loaded], T]) -> T | None:
+        return attempt(self._loaded())
+
+    async def answer(self, attempt: Callable[[Loaded], T], asked: Sequence[Asked], at_least: str | None) -> T:
         if at_least is not None:
             read_tokens(at_least)
             raise PublicError(503, "stale", "facts come from a file here: no revision can be waited for")
@@ -101,7 +108,15 @@ class StoreDecider:
         self._loader = loader
         self._snapshots = snapshots
 
-    async def answer(self, attempt: Attempt, asked: Sequence[Asked], at_least: str | None) -> str:
+    def at_once(self, attempt: Callable[[Loaded], T]) -> T | None:
+        if not self._freshness.is_fresh():
+            return None
+        try:
+            return attempt(self._loaded())
+        except NotLoadedError:
+            return None
+
+    async def answer(self, attempt: Callable[[Loaded], T], asked: Sequence[Asked], at_least: str | None) -> T:
         if at_least is None:
             return await self._answer(attempt, asked)
         tokens = read_tokens(at_least)
@@ -113,7 +128,7 @@ class StoreDecider:
         except StaleError as error:
             raise PublicError(503, "stale", "the facts asked for cannot be had in time") from error
 
-    async def _answer(self, attempt: Attempt, asked: Sequence[Asked]) -> str:
+    async def _answer(self, attempt: Callable[[Loaded], T], asked: Sequence[Asked]) -> T:
         for number in range(ROUNDS):
             if not self._freshness.is_fresh():
                 raise StaleError
@@ -125,7 +140,7 @@ class StoreDecider:
                 return attempt(self._loaded())
         return await self._answer_from_snapshots(attempt, asked)
 
-    async def _load(self, attempt: Attempt, asked: Sequence[Asked]) -> None:
+    async def _load(self, attempt: Callable[[Loaded], object], asked: Sequence[Asked]) -> None:
         """Load what an attempt misses, and what questions will surely need, tenant by tenant."""
         missing = self._missing(attempt, self._cache)
         for one in asked:
@@ -134,7 +149,7 @@ class StoreDecider:
         for tenant, wanted in together(missing).items():
             await self._loader.load(tenant, wanted, self._more(attempt, tenant))
 
-    def _missing(self, attempt: Attempt, shelf: Shelf) -> dict[str, Wanted]:
+    def _missing(self, attempt: Callable[[Loaded], object], shelf: Shelf) -> dict[str, Wanted]:
         """Make an attempt for nobody, to see what it misses."""
         loaded = self._loaded()
         collector = Collector(shelf, loaded.policy.model)
@@ -142,7 +157,7 @@ class StoreDecider:
             attempt(replace(loaded, facts=BoundFacts(collector, loaded.policy)))
         return collector.missed
 
-    def _more(self, attempt: Attempt, tenant: str) -> Callable[[Shelf], Wanted]:
+    def _more(self, attempt: Callable[[Loaded], object], tenant: str) -> Callable[[Shelf], Wanted]:
         def more(shelf: Shelf) -> Wanted:
             missing = self._missing(attempt, shelf)
             found = missing.get(tenant, Wanted())
@@ -154,7 +169,7 @@ class StoreDecider:
 
     # --- one snapshot for one answer ---------------------------------------------------------------
 
-    async def _answer_from_snapshots(self, attempt: Attempt, asked: Sequence[Asked]) -> str:
+    async def _answer_from_snapshots(self, attempt: Callable[[Loaded], T], asked: Sequence[Asked]) -> T:
         """Read all that an attempt needs for it alone: one snapshot for each tenant."""
         since = self._freshness.since()
         private = Private()

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from sidecar.decider import Decider
-from sidecar.decision_id import DecisionIds
 from sidecar.policies import Policies
 from sidecar.settings import Settings
+from sidecar.tellings import Tellings
 from sidecar.traffic import Traffic
 
 SETTINGS = web.AppKey("SETTINGS", Settings)
@@ -21,6 +21,6 @@ DECIDER: web.AppKey[Decider] = web.AppKey("DECIDER")
 KEEPER: web.AppKey[Keeper | None] = web.AppKey("KEEPER")
 POLICIES = web.AppKey("POLICIES", Policies)
 TRAFFIC = web.AppKey("TRAFFIC", Traffic)
-IDS = web.AppKey("IDS", DecisionIds)
+TELLINGS = web.AppKey("TELLINGS", Tellings)
 #: Where clients reach the service, as settings have it; None where no URL leads here.
 BASE_URL: web.AppKey[str | None] = web.AppKey("BASE_URL")

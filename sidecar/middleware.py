@@ -1,4 +1,4 @@
-"""What every request goes through: who asks, its id, and the one place where errors become answers.
+"""What every request goes through in aiohttp's lane: the gate, its id, and errors as answers.
 
 `Guard` wraps each handler itself. As a middleware of aiohttp it would cost every check some microseconds more, and it
 would still have to be one function: its parts have no use without each other.
@@ -6,45 +6,49 @@ would still have to be one function: its parts have no use without each other.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
-from uuid import uuid4
+from typing import Final, Protocol
 
 from aiohttp import web
 
-from sidecar.answers import json_answer
-from sidecar.callers import Caller, LoopbackCallers
-from sidecar.errors import PublicError, error_body, to_public
-from sidecar.traffic import Traffic
-
-REQUEST_ID = "X-Request-ID"
-MAX_REQUEST_ID = 256
-#: After these the rest of the body may still be on its way, and is not waited for.
-_CLOSING = frozenset((408, 413))
+from sidecar.answers import response_of
+from sidecar.api import Endpoint
+from sidecar.body import read_body
+from sidecar.callers import Caller
+from sidecar.errors import PublicError
+from sidecar.exchange import AT_LEAST, REQUEST_ID, Call, Reply, taken_over
+from sidecar.gate import Gate
 
 Handler = Callable[[web.Request, Caller], Awaitable[web.Response]]
 Guarded = Callable[[web.Request], Awaitable[web.Response]]
+#: The call of a request, for handlers.
+CALL: Final = web.RequestKey("CALL", Call)
 
-_log = logging.getLogger("bylaw.sidecar")
+
+class Guard(Protocol):
+    """Wraps a handler. `is_probe`: it is for who watches the service, and is answered when nothing else is."""
+
+    def __call__(self, handler: Handler, *, is_probe: bool = False) -> Guarded: ...
 
 
-def make_guard(callers: LoopbackCallers, traffic: Traffic) -> Callable[[Handler], Guarded]:
+def make_guard(gate: Gate) -> Guard:
     """Make the wrapper of all handlers."""
 
-    def guard(handler: Handler) -> Guarded:
+    def guard(handler: Handler, *, is_probe: bool = False) -> Guarded:
         async def answer(request: web.Request) -> web.Response:
+            traffic = gate.traffic
             traffic.count += 1
-            headers = request.headers
-            request_id = taken_over(headers.get(REQUEST_ID))
+            call = call_of(request)
+            request[CALL] = call
             try:
-                response = await handler(request, callers.admit(request.remote, headers.get("Host")))
+                caller = gate.probing(call) if is_probe else gate.admit(call) or await gate.admitted(call)
+                response = await handler(request, caller)
             except Exception as error:  # the one place: nothing else may leave
-                request_id = request_id or uuid4().hex
-                response = answer_error(error, request_id)
+                response = response_of(gate.refuse(error, call.request_id))
             finally:
                 traffic.end()
-            if request_id is not None:
-                response.headers[REQUEST_ID] = request_id
+            if call.request_id is not None:
+                response.headers[REQUEST_ID] = call.request_id
             if traffic.is_stopping:
                 response.force_close()
             return response
@@ -54,23 +58,27 @@ def make_guard(callers: LoopbackCallers, traffic: Traffic) -> Callable[[Handler]
     return guard
 
 
-def taken_over(sent: str | None) -> str | None:
-    """Return the caller's own request id, if it is one that can be echoed and logged as it is."""
-    if sent and len(sent) <= MAX_REQUEST_ID and sent.isascii() and sent.isprintable():
-        return sent
-    return None
+def call_of(request: web.Request) -> Call:
+    """Say what a request says before its body."""
+    headers = request.headers
+    return Call(
+        request.path,
+        request.remote,
+        headers.get("Host"),
+        tuple(headers.getall("Authorization", ())),
+        taken_over(headers.get(REQUEST_ID)),
+        ",".join(headers.getall(AT_LEAST)) if AT_LEAST in headers else None,
+    )
 
 
-def answer_error(error: Exception, request_id: str) -> web.Response:
-    """Answer an error; what nobody expected is logged."""
-    public = to_public(error)
-    if public is not error and public.status >= 500:
-        _log.error("request %s failed", request_id, exc_info=error)
-    response = json_answer(error_body(public, request_id), status=public.status)
-    response.headers.update(public.headers)
-    if public.status in _CLOSING:
-        response.force_close()
-    return response
+def serve(endpoint: Endpoint) -> Handler:
+    """Make a handler of what both lanes serve."""
+
+    async def handler(request: web.Request, caller: Caller) -> web.Response:
+        reply = endpoint(request[CALL], caller, await read_body(request))
+        return response_of(reply if isinstance(reply, Reply) else await reply)
+
+    return handler
 
 
 async def nothing_there(request: web.Request, _: Caller) -> web.Response:

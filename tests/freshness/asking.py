@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sidecar.handlers.check import answer
+from sidecar.answering import answer
 from sidecar.readings import Loaded
 from sidecar.wire import Batch
 from store.tokens import Token
@@ -70,7 +70,7 @@ class Asking:
     def attempt(self, loaded: Loaded) -> str:
         """Decide, and remember by what and when."""
         self._policy, self._now = loaded.policy, loaded.policy.clock()
-        return answer(self.question, loaded, self._process.ids)
+        return answer(self.question, loaded, self._process.ids).text
 
     def judge(self, name: str, said: str) -> list[Judged]:
         """Judge each answer.

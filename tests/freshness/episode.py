@@ -21,9 +21,9 @@ from typing import Any, Final
 from unittest.mock import patch
 
 from sidecar import keeper, views
+from sidecar.answering import questions
 from sidecar.errors import PublicError
 from sidecar.freshness import StaleError
-from sidecar.handlers.check import questions
 from sidecar.source import NotLoadedError
 from store.errors import UnavailableError
 from tests.freshness.asking import Asking, Judged, Known

@@ -10,7 +10,7 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 from unittest.mock import patch
 
 from engine import Policy
@@ -28,6 +28,7 @@ from tests.freshness.loop import Gates, SteppedLoop
 from tests.freshness.oracle import Promises, ViolationError
 from tests.freshness.scene import Asked
 
+T = TypeVar("T")
 #: So many questions of late are asked again where something was loaded or applied.
 RECENT: Final = 6
 
@@ -160,7 +161,7 @@ class CountingDecider(decider.StoreDecider):
         super().__init__(loaded, made.cache, made.freshness, made.loader, made.reader)
         self.tally = tally
 
-    async def _answer_from_snapshots(self, attempt: decider.Attempt, asked: Sequence[decider.Asked]) -> str:
+    async def _answer_from_snapshots(self, attempt: Callable[[LoadedPolicy], T], asked: Sequence[decider.Asked]) -> T:
         self.tally["fallback"] += 1
         said = await super()._answer_from_snapshots(attempt, asked)
         self.tally["from snapshots"] += 1

@@ -6,6 +6,7 @@ import pytest
 
 from sidecar.callers import ALL_SCOPES, PLAIN_SCOPES, Caller, LoopbackCallers
 from sidecar.errors import PublicError
+from sidecar.exchange import Call
 
 CALLERS = LoopbackCallers({"localhost", "localhost:80"}, PLAIN_SCOPES)
 
@@ -13,14 +14,14 @@ CALLERS = LoopbackCallers({"localhost", "localhost:80"}, PLAIN_SCOPES)
 @pytest.mark.parametrize("peer", ["127.0.0.1", "127.8.8.8", "::1", "", None])
 def test_callers_on_this_machine(peer: str | None) -> None:
     """Loopback addresses and Unix sockets are this machine."""
-    assert CALLERS.admit(peer, "localhost").scopes == {"check", "search"}
+    assert CALLERS.admit(Call("/check", peer, "localhost")).scopes == {"check", "search"}
 
 
 @pytest.mark.parametrize("peer", ["192.0.2.1", "10.0.0.1", "::2", "fe80::1", "localhost", "127.0.0.1.example"])
 def test_callers_from_elsewhere(peer: str) -> None:
     """Any other address is refused, whatever its header says."""
     with pytest.raises(PublicError) as caught:
-        CALLERS.admit(peer, "localhost")
+        CALLERS.admit(Call("/check", peer, "localhost"))
 
     assert (caught.value.status, caught.value.code) == (403, "forbidden")
 
@@ -29,7 +30,7 @@ def test_callers_from_elsewhere(peer: str) -> None:
 def test_other_hosts(host: str | None) -> None:
     """A Host that is not this machine's own is refused, and so is none."""
     with pytest.raises(PublicError) as caught:
-        CALLERS.admit("127.0.0.1", host)
+        CALLERS.admit(Call("/check", "127.0.0.1", host))
 
     assert (caught.value.status, caught.value.code) == (403, "bad_host")
 

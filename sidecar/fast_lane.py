@@ -1,0 +1,403 @@
+"""The fast lane: plain requests to the decision endpoints, answered without aiohttp, on the same port and connection.
+
+aiohttp's handling of a request costs many times the decision. This protocol stands in front of it. It *recognises* a
+request; it does not parse HTTP: a head counts as recognised if it is one of a closed, small set of shapes that have one
+meaning only (`_HEAD`, `_KNOWN`), with a body of a stated length. Whatever else comes, from another path to an odd
+header, is aiohttp's from its first byte: the connection is handed over with all that was read and not answered, and
+stays there. So no request is ever seen by two parsers, and none begins anywhere but where the one before it ended.
+
+    bytes ──▶ head recognised? ──yes──▶ body whole? ──yes──▶ gate ──▶ api ──▶ bytes
+                    └─ no: aiohttp has the connection         └─ no: wait, no longer than `body_timeout_s`
+
+Both lanes share everything behind that: `gate`, `api`, and how a refusal looks. Requests that were sent one after the
+other are answered in that order; while one waits for facts, the next is not begun.
+
+`Heads` remembers heads that were recognised, by their bytes: clients send the same one again and again. What it holds:
+the parsed head. Key: its exact bytes, and nothing else decides what it means. Bounded by `MAX_HEADS`, then begun anew;
+heads with what changes with every request (`_FRESH`) are not kept. Example: the 150 bytes of a client's `POST /check`
+with `Content-Length: 93`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Awaitable, Callable
+from email.utils import formatdate
+from typing import Final, NamedTuple, cast
+
+from sidecar.api import Api, Endpoint
+from sidecar.errors import PublicError
+from sidecar.exchange import REQUEST_ID, Call, Reply, refusal, taken_over
+from sidecar.gate import Gate
+from sidecar.strict_json import MAX_BODY
+
+#: Longest head that is waited for; longer ones are aiohttp's to refuse.
+MAX_HEAD: Final = 8192
+#: Heads that are remembered.
+MAX_HEADS: Final = 2048
+#: A connection that says nothing, or does not end its head, is kept for so long.
+IDLE_S: Final = 75.0
+#: How often idle connections are looked for.
+SWEEP_S: Final = 5.0
+#: Bytes that are read ahead while a request waits; past it the connection is not read.
+MAX_AHEAD: Final = 64 * 1024
+
+_HEAD: Final = re.compile(
+    rb"POST (?P<path>/[a-z0-9/]*) HTTP/1\.1\r\n(?P<fields>(?:[A-Za-z][A-Za-z0-9-]*: ?[!-~]+(?: +[!-~]+)*\r\n)+)\r\n"
+)
+_FIELD: Final = re.compile(r"([A-Za-z0-9-]+): ?([^\r]*)\r\n")
+_LENGTH: Final = re.compile(r"[0-9]{1,6}")
+#: Headers that may be there, beside those that begin with `x-`. They say nothing of where a request ends, what its
+#: body is written in, or how the connection goes on.
+_KNOWN: Final = frozenset(
+    """host content-type content-length accept accept-encoding accept-language user-agent authorization bylaw-at-least
+    cache-control pragma origin referer cookie dnt priority traceparent tracestate baggage b3 date from via forwarded
+    sec-fetch-site sec-fetch-mode sec-fetch-dest connection""".split()  # noqa: SIM905  # a list of thirty would be thirty lines
+)
+_JSON: Final = frozenset(("application/json", "application/json; charset=utf-8", "application/json;charset=utf-8"))
+#: Headers that differ from request to request.
+_FRESH: Final = frozenset(("traceparent", "b3", "baggage", "date", "bylaw-at-least"))
+
+_REASONS: Final = {
+    200: "OK", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 408: "Request Timeout",
+    413: "Request Entity Too Large", 429: "Too Many Requests", 500: "Internal Server Error", 503: "Service Unavailable",
+}  # fmt: skip
+
+_log = logging.getLogger("bylaw.fast_lane")
+
+
+class Head(NamedTuple):
+    """A head that was recognised."""
+
+    endpoint: Endpoint
+    length: int
+    call: Call
+
+
+class Heads:
+    """Recognises heads, of connections from one peer kind at a time: the peer is put in by the connection."""
+
+    def __init__(self, endpoints: dict[str, Endpoint]) -> None:
+        self._endpoints = {path.encode(): endpoint for path, endpoint in endpoints.items()}
+        self._known: dict[tuple[bytes, str | None], Head] = {}
+
+    def read(self, written: bytes, peer: str | None, certificates: tuple[str, ...]) -> Head | None:
+        """Recognise a head; None: it is aiohttp's."""
+        if certificates:
+            return self._recognise(written, peer, certificates)[0]
+        key = (written, peer)
+        found = self._known.get(key)
+        if found is None:
+            found, is_fresh = self._recognise(written, peer, certificates)
+            if found is not None and not is_fresh:
+                if len(self._known) >= MAX_HEADS:
+                    self._known.clear()
+                self._known[key] = found
+        return found
+
+    def _recognise(self, written: bytes, peer: str | None, certificates: tuple[str, ...]) -> tuple[Head | None, bool]:
+        match = _HEAD.fullmatch(written)
+        endpoint = self._endpoints.get(match["path"]) if match else None
+        if match is None or endpoint is None:
+            return None, False
+        listed = _FIELD.findall(match["fields"].decode("ascii"))
+        fields = {name.lower(): value for name, value in listed}
+        if len(fields) != len(listed) or not all(name in _KNOWN or name.startswith("x-") for name in fields):
+            return None, False
+        if fields.get("connection", "keep-alive").lower() != "keep-alive":
+            return None, False
+        length = fields.get("content-length", "")
+        if "host" not in fields or not _LENGTH.fullmatch(length) or fields.get("content-type", "").lower() not in _JSON:
+            return None, False
+        authorization = fields.get("authorization")
+        call = Call(
+            match["path"].decode(),
+            peer,
+            fields["host"],
+            (authorization,) if authorization is not None else (),
+            taken_over(fields.get("x-request-id")),
+            fields.get("bylaw-at-least"),
+            certificates,
+        )
+        is_fresh = "x-request-id" in fields or not _FRESH.isdisjoint(fields)
+        return (Head(endpoint, int(length), call) if int(length) <= MAX_BODY else None), is_fresh
+
+
+class Connection(asyncio.Protocol):
+    """One connection, for as long as all that comes over it is recognised."""
+
+    __slots__ = (
+        "_ahead", "_certificates", "_head", "_is_reading", "_is_waiting", "_lane", "_peer", "_seen", "_task", "_timer",
+        "_transport",
+    )  # fmt: skip
+
+    def __init__(self, lane: FastLane) -> None:
+        self._lane = lane
+        self._transport = cast(asyncio.Transport, None)
+        self._ahead = b""
+        self._head: tuple[Head, int] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._peer: str | None = None
+        self._certificates: tuple[str, ...] = ()
+        self._is_reading = True
+        self._is_waiting = False
+        self._seen = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername")
+        self._peer = str(peer[0]) if isinstance(peer, tuple | list) and peer else None
+        self._certificates = names_in(transport.get_extra_info("peercert"))
+        self._seen = time.monotonic()
+        self._lane.connections.add(self)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._leave()
+        self._ahead = b""
+
+    def eof_received(self) -> None:
+        """Close, as aiohttp does: half a request gets no answer."""
+
+    def pause_writing(self) -> None:
+        """Answer no more until what was answered is read."""
+        self._is_waiting = True
+        self._stop_reading()
+
+    def resume_writing(self) -> None:
+        self._is_waiting = False
+        if self._task is None:
+            self._go_on()
+
+    # --- reading -----------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        self._ahead = self._ahead + data if self._ahead else data
+        if self._task is None and not self._is_waiting:
+            self._go_on()
+        elif len(self._ahead) > MAX_AHEAD:
+            self._stop_reading()
+
+    def _go_on(self) -> None:
+        """Answer all that is there, as far as it is whole and waits for nothing."""
+        while self._ahead and self._task is None and not self._is_waiting:
+            taken = self._head or self._next_head()
+            if taken is None:
+                return
+            head, begins = taken
+            ends = begins + head.length
+            if len(self._ahead) < ends:
+                self._await_body(taken)
+                return
+            if self._head is not None:
+                self._end_body()
+            body, self._ahead = self._ahead[begins:ends], self._ahead[ends:]
+            self._answer(head, body)
+        self._seen = time.monotonic()
+        if not self._is_reading and self._task is None and not self._is_waiting:
+            self._is_reading = True
+            self._transport.resume_reading()
+
+    def _next_head(self) -> tuple[Head, int] | None:
+        """Find the next head, and where it ends; None: there is none yet, or the connection is handed over."""
+        ends = self._ahead.find(b"\r\n\r\n") + 4
+        if ends < 4:
+            if len(self._ahead) > MAX_HEAD or not _may_become_ours(self._ahead):
+                self._hand_over()
+            return None
+        head = self._lane.heads.read(self._ahead[:ends], self._peer, self._certificates) if ends <= MAX_HEAD else None
+        if head is None:
+            self._hand_over()
+            return None
+        return head, ends
+
+    def _stop_reading(self) -> None:
+        if self._is_reading:
+            self._is_reading = False
+            self._transport.pause_reading()
+
+    def _hand_over(self) -> None:
+        """Give the connection to aiohttp, with all that is not answered."""
+        transport, ahead = self._transport, self._ahead
+        self._leave()
+        self._ahead = b""
+        if not self._is_reading:
+            transport.resume_reading()
+        handler = self._lane.slow()
+        transport.set_protocol(handler)
+        handler.connection_made(transport)
+        handler.data_received(ahead)
+
+    # --- a body that is not whole ------------------------------------------------------------------
+
+    def _await_body(self, taken: tuple[Head, int]) -> None:
+        if self._head is not None:
+            return
+        self._head = taken
+        self._lane.gate.traffic.count += 1  # it is in flight from its head on
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._lane.body_timeout_s, self._refuse_slow_body, taken[0].call)
+
+    def _end_body(self) -> None:
+        self._head = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._lane.gate.traffic.end()
+
+    def _refuse_slow_body(self, call: Call) -> None:
+        self._end_body()
+        self._ahead = b""
+        error = PublicError(408, "body_timeout", f"the body was not complete within {self._lane.body_timeout_s:g} s")
+        self._lane.gate.tellings.refuse(error)
+        self._write(refusal(error, call.request_id), call)
+
+    # --- answering ---------------------------------------------------------------------------------
+
+    def _answer(self, head: Head, body: bytes) -> None:
+        gate, call = self._lane.gate, head.call
+        try:
+            caller = gate.admit(call)
+            if caller is not None:
+                found = head.endpoint(call, caller, body)
+                if isinstance(found, Reply):
+                    self._write(found, call)
+                    return
+                self._wait_for(found, call)
+            else:
+                self._wait_for(self._admitted(head, body), call)
+        except Exception as error:  # the one place: nothing else may leave
+            self._write(gate.refuse(error, call.request_id), call)
+
+    async def _admitted(self, head: Head, body: bytes) -> Reply:
+        caller = await self._lane.gate.admitted(head.call)
+        found = head.endpoint(head.call, caller, body)
+        return found if isinstance(found, Reply) else await found
+
+    def _wait_for(self, found: Awaitable[Reply], call: Call) -> None:
+        self._lane.gate.traffic.count += 1
+        self._task = asyncio.get_running_loop().create_task(self._answer_later(found, call))
+
+    async def _answer_later(self, found: Awaitable[Reply], call: Call) -> None:
+        gate = self._lane.gate
+        try:
+            reply = await found
+        except Exception as error:  # the one place: nothing else may leave
+            reply = gate.refuse(error, call.request_id)
+        finally:
+            self._task = None
+            gate.traffic.end()
+        self._write(reply, call)
+        if not self._transport.is_closing():
+            self._go_on()
+
+    def _write(self, reply: Reply, call: Call) -> None:
+        lane = self._lane
+        is_last = reply.is_last or lane.gate.traffic.is_stopping
+        if reply.status == 200 and call.request_id is None and not is_last and not reply.headers:
+            self._transport.write(b"%b%d\r\nDate: %b\r\n\r\n%b" % (_OK, len(reply.body), lane.date(), reply.body))
+            return
+        fields = {"Content-Type": "application/json", "Server": "bylaw", **dict(reply.headers)}
+        if call.request_id is not None:
+            fields[REQUEST_ID] = call.request_id
+        fields |= {"Content-Length": str(len(reply.body)), "Date": lane.date().decode()}
+        if is_last:
+            fields["Connection"] = "close"
+        listed = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        begin = f"HTTP/1.1 {reply.status} {_REASONS.get(reply.status, '')}\r\n{listed}\r\n"
+        self._transport.write(begin.encode("latin-1") + reply.body)
+        if is_last:
+            self._ahead = b""
+            self._transport.close()
+
+    # --- the end -----------------------------------------------------------------------------------
+
+    def _leave(self) -> None:
+        """Be one of the lane's connections no more."""
+        self._lane.connections.discard(self)
+        if self._head is not None:
+            self._end_body()
+
+    def close_if_idle(self, before: float) -> None:
+        """Close a connection that has said nothing since."""
+        if self._task is None and self._head is None and self._seen < before:
+            self._transport.close()
+
+    def close(self) -> None:
+        """Close as soon as what is being answered is."""
+        if self._task is None and self._head is None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+
+_OK: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nServer: bylaw\r\nContent-Length: "
+_BEGINNINGS: Final = (b"POST /check ", b"POST /access/v1/evaluation")
+
+
+def _may_become_ours(data: bytes) -> bool:
+    """Say whether what has come of a head may be the beginning of one that is recognised."""
+    return any(data.startswith(begin) or begin.startswith(data) for begin in _BEGINNINGS)
+
+
+def names_in(certificate: dict[str, object] | None) -> tuple[str, ...]:
+    """List the names in a client certificate that was verified, as `ssl` gives it: URIs, DNS names."""
+    if not certificate:
+        return ()
+    listed = cast("tuple[tuple[str, str], ...]", certificate.get("subjectAltName", ()))
+    return tuple(f"{kind.lower()}:{name}" for kind, name in listed if kind in ("URI", "DNS"))
+
+
+class FastLane:
+    """Makes connections, and ends them.
+
+    Args:
+        slow: makes the protocol of aiohttp's server.
+        body_timeout_s: how long a body may take to come in.
+    """
+
+    def __init__(self, api: Api, gate: Gate, slow: Callable[[], asyncio.Protocol], body_timeout_s: float) -> None:
+        self.gate = gate
+        self.slow = slow
+        self.body_timeout_s = body_timeout_s
+        self.heads = Heads(api.endpoints)
+        self.connections: set[Connection] = set()
+        self._date = b""
+        self._date_s = 0
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    def connection(self) -> Connection:
+        if self._sweeper is None:
+            self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
+        return Connection(self)
+
+    def date(self) -> bytes:
+        """Return what the header `Date` says, made once a second."""
+        now = int(time.time())
+        if now != self._date_s:
+            self._date_s, self._date = now, formatdate(now, usegmt=True).encode()
+        return self._date
+
+    def _sweep(self) -> None:
+        """Close connections that were idle for too long."""
+        before = time.monotonic() - IDLE_S
+        for each in list(self.connections):
+            each.close_if_idle(before)
+        self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep) if self.connections else None
+
+    def close(self) -> None:
+        """Close what is idle."""
+        for each in list(self.connections):
+            each.close()
+
+    def end(self) -> None:
+        """Close everything, whatever is under way."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+        for each in list(self.connections):
+            each.abort()
