@@ -1,4 +1,4 @@
-"""The keys of the cache that processes share: canonical, versioned, one for each view.
+"""The keys of what processes share in Redis: canonical, versioned, one for each view, and for each limit.
 
 A key is a tuple of parts, percent-encoded and put between colons: the version, the stream, the key of the view within
 it (`store.streams`). So no id, whatever stands in it, makes the key of another view, and the same view has one key
@@ -21,10 +21,11 @@ from store.redis_port import CHANNEL
 _VERSION: Final = "bylaw:v1"
 _SHARED: Final = f"{_VERSION}:g:"
 _OWN: Final = f"{_VERSION}:t:"
+_RATE: Final = f"{_VERSION}:r:"
 
 #: How all keys and channels begin that the product has in Redis: none of them is the beginning of another, and what
 #: begins otherwise is not ours.
-PREFIXES: Final = (CHANNEL, _SHARED, _OWN)
+PREFIXES: Final = (CHANNEL, _SHARED, _OWN, _RATE)
 
 #: After so many colons the rest of a view's key is one id, which may have colons itself.
 _COLONS: Final = {"principal": 2, "resource": 2}
@@ -43,6 +44,15 @@ def cache_key(tenant: str, key: str) -> str:
     kind = key.partition(":")[0]
     parts = ":".join(_encoded(part) for part in key.split(":", _COLONS.get(kind, 1)))
     return f"{_OWN}{{{_encoded(tenant)}}}:{parts}" if tenant else f"{_SHARED}{parts}"
+
+
+def rate_key(caller: str, limit: int, window_s: int) -> str:
+    """Name the place of what is left of a limit; the number of the window follows it.
+
+    >>> rate_key("web shop", 100, 60)
+    'bylaw:v1:r:{web%20shop}:100:60'
+    """
+    return f"{_RATE}{{{_encoded(caller)}}}:{limit}:{window_s}"
 
 
 def _encoded(part: str) -> str:

@@ -81,6 +81,22 @@ BEAT_S: Final = 0.5
 MAX_COMMANDS: Final = 16
 MAX_CONNECTIONS: Final = 64
 
+#: Windows are those of the server's clock. A key lives as long as its window, and a little.
+_LEASE: Final = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local length = tonumber(ARGV[3])
+local window = math.floor(now / length)
+local key = KEYS[1] .. ':' .. window
+local taken = tonumber(redis.call('GET', key) or '0')
+local granted = math.min(tonumber(ARGV[1]), math.max(0, tonumber(ARGV[2]) - taken))
+if granted > 0 then
+  redis.call('INCRBY', key, granted)
+  redis.call('PEXPIRE', key, length + 1000)
+end
+return {granted, (window + 1) * length - now}
+"""
+
 _SCHEMES: Final = {"redis", "rediss", "unix"}
 _OPTIONS: Final = {
     "redis": frozenset[str](),
@@ -124,6 +140,7 @@ class Redis:
         )
         _read_certificates(self._pool)
         self._client = Client(connection_pool=self._pool)
+        self._lease = self._client.register_script(_LEASE)
         self._kept: set[asyncio.Task[Any]] = set()
         self._slots = asyncio.Semaphore(MAX_COMMANDS)
         self._breaker = Breaker(clock)
@@ -169,6 +186,16 @@ class Redis:
     async def delete_many(self, keys: Sequence[str]) -> bool:
         """Remove what stands under keys; say whether it was done."""
         return not keys or await self._try("delete", WRITE_TIMEOUT_S, lambda: self._client.delete(*keys)) is not None
+
+    async def lease(self, key: str, *, wanted: int, limit: int, window_ms: int) -> tuple[int, int] | None:
+        """Take up to so many of what the window that it is now has left of a limit: how many, and for how many
+        milliseconds they count. None: nothing can be learned in time. One script, so that no two take the same."""
+        found = await self._try("lease", READ_TIMEOUT_S, lambda: self._lease([key], [wanted, limit, window_ms]))
+        match found:
+            case [int(granted), int(left_ms)]:
+                return granted, left_ms
+            case _:
+                return None
 
     async def publish(self, streams: Iterable[str]) -> None:
         """Hint that streams moved; `changes.Writer` takes it as its `hint`."""
