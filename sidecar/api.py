@@ -14,19 +14,18 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Final
 
-from engine import Decision, Request
-from sidecar.answering import Answer, Outcome, answer, answer_stale, questions
+from engine import Request
+from sidecar.answering import Answer, answer, answer_stale, questions
 from sidecar.callers import Caller
 from sidecar.decider import Decider
 from sidecar.decision_id import DecisionIds
-from sidecar.errors import PublicError
 from sidecar.exchange import Call, Reply, said
 from sidecar.freshness import StaleError
 from sidecar.policies import Policies
 from sidecar.readings import Loaded
 from sidecar.strict_json import parse
 from sidecar.tellings import Tellings
-from sidecar.wire import Batch, Reader, render_decision
+from sidecar.wire import Batch, Reader
 
 CHECK: Final = "/check"
 EVALUATION: Final = "/access/v1/evaluation"
@@ -79,14 +78,7 @@ class Api:
         read = parse(body)
         if is_single and isinstance(read, dict):
             read.pop("evaluations", None)
-        try:
-            question = caller.held(reader_for(caller, short_forms=False).question(read))
-        except PublicError as error:
-            if error.code not in UNKNOWN:
-                raise
-            denied = Decision(False, error.code, None)
-            text = render_decision(denied, self.policies.loaded.policy.digest, self.ids.next())
-            return self._told(call, caller, Answer(text, (Outcome(None, denied, text),)))
+        question = caller.held(reader_for(caller, short_forms=False).question(read))
         return self._decided(call, caller, question, UNKNOWN)
 
     def _decided(

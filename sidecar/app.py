@@ -34,6 +34,7 @@ from sidecar.greeting import example_answer, greet
 from sidecar.handlers import authzen, health
 from sidecar.handlers.explain import explain
 from sidecar.handlers.metrics import metrics
+from sidecar.handlers.openapi import openapi
 from sidecar.keys import BASE_URL, DECIDER, KEEPER, POLICIES, SETTINGS, TELLINGS, TRAFFIC
 from sidecar.logs import server_log, set_up
 from sidecar.middleware import make_guard, nothing_there, serve
@@ -73,6 +74,7 @@ def create_app(
         app.router.add_post(path, guard(serve(endpoint)))
     app.router.add_post("/explain", guard(explain))
     app.router.add_get(authzen.METADATA, guard(authzen.metadata))
+    app.router.add_get("/openapi.json", guard(openapi))
     app.router.add_get("/health", guard(health.health, is_probe=True))
     app.router.add_get("/ready", guard(health.ready, is_probe=True))
     app.router.add_get("/metrics", guard(metrics, is_probe=True))

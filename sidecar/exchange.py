@@ -6,8 +6,9 @@ and write the same replies.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 from uuid import uuid4
 
 from sidecar.errors import PublicError, error_body
@@ -31,6 +32,7 @@ class Call:
         request_id: the caller's own, if it can be echoed and logged as it is.
         at_least: tokens of states that the facts must have reached, as in the header.
         certificates: names in the client certificate that was verified.
+        trace: `traceparent` and `tracestate`, where the request is part of a trace.
     """
 
     path: str
@@ -40,6 +42,7 @@ class Call:
     request_id: str | None = None
     at_least: str | None = None
     certificates: tuple[str, ...] = ()
+    trace: tuple[str, str] | None = None
 
 
 class Reply(NamedTuple):
@@ -68,3 +71,11 @@ def taken_over(sent: str | None) -> str | None:
     if sent and len(sent) <= MAX_REQUEST_ID and sent.isascii() and sent.isprintable():
         return sent
     return None
+
+
+def names_in(certificate: Mapping[str, object] | None) -> tuple[str, ...]:
+    """List the names in a client certificate that was verified, as `ssl` gives it: URIs, DNS names."""
+    if not certificate:
+        return ()
+    listed = cast("tuple[tuple[str, str], ...]", certificate.get("subjectAltName", ()))
+    return tuple(f"{kind.lower()}:{name}" for kind, name in listed if kind in ("URI", "DNS"))

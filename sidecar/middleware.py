@@ -16,7 +16,7 @@ from sidecar.api import Endpoint
 from sidecar.body import read_body
 from sidecar.callers import Caller
 from sidecar.errors import PublicError
-from sidecar.exchange import AT_LEAST, REQUEST_ID, Call, Reply, taken_over
+from sidecar.exchange import AT_LEAST, REQUEST_ID, Call, Reply, names_in, taken_over
 from sidecar.gate import Gate
 
 Handler = Callable[[web.Request, Caller], Awaitable[web.Response]]
@@ -68,7 +68,14 @@ def call_of(request: web.Request) -> Call:
         tuple(headers.getall("Authorization", ())),
         taken_over(headers.get(REQUEST_ID)),
         ",".join(headers.getall(AT_LEAST)) if AT_LEAST in headers else None,
+        _certificates(request),
+        (headers["traceparent"], headers.get("tracestate", "")) if "traceparent" in headers else None,
     )
+
+
+def _certificates(request: web.Request) -> tuple[str, ...]:
+    transport = request.transport
+    return names_in(transport.get_extra_info("peercert")) if transport is not None else ()
 
 
 def serve(endpoint: Endpoint) -> Handler:
