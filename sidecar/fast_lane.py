@@ -30,7 +30,7 @@ from typing import Final, NamedTuple, cast
 
 from sidecar.api import Api, Endpoint
 from sidecar.errors import PublicError
-from sidecar.exchange import REQUEST_ID, Call, Reply, refusal, taken_over
+from sidecar.exchange import REQUEST_ID, Call, Reply, names_in, refusal, taken_over
 from sidecar.gate import Gate
 from sidecar.strict_json import MAX_BODY
 
@@ -121,6 +121,7 @@ class Heads:
             taken_over(fields.get("x-request-id")),
             fields.get("bylaw-at-least"),
             certificates,
+            (fields["traceparent"], fields.get("tracestate", "")) if "traceparent" in fields else None,
         )
         is_fresh = "x-request-id" in fields or not _FRESH.isdisjoint(fields)
         return (Head(endpoint, int(length), call) if int(length) <= MAX_BODY else None), is_fresh
@@ -342,14 +343,6 @@ _BEGINNINGS: Final = (b"POST /check ", b"POST /access/v1/evaluation")
 def _may_become_ours(data: bytes) -> bool:
     """Say whether what has come of a head may be the beginning of one that is recognised."""
     return any(data.startswith(begin) or begin.startswith(data) for begin in _BEGINNINGS)
-
-
-def names_in(certificate: dict[str, object] | None) -> tuple[str, ...]:
-    """List the names in a client certificate that was verified, as `ssl` gives it: URIs, DNS names."""
-    if not certificate:
-        return ()
-    listed = cast("tuple[tuple[str, str], ...]", certificate.get("subjectAltName", ()))
-    return tuple(f"{kind.lower()}:{name}" for kind, name in listed if kind in ("URI", "DNS"))
 
 
 class FastLane:

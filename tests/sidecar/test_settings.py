@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from bylaw.commands.serve import FLAGS
 from sidecar.addresses import Address, parse_address
-from sidecar.settings import Settings, SettingsError
+from sidecar.settings import DEFAULT_GRPC, Settings, SettingsError
+from sidecar.settings import VARIABLES as SETTINGS_VARIABLES
+from store.environment import VARIABLES
 
 
 def refused(environ: dict[str, str], flags: dict[str, str | None] | None = None) -> str:
@@ -20,8 +23,9 @@ def test_nothing_given() -> None:
     """Without anything said it listens where the contract says, and callers have no scopes of `dev`."""
     settings = Settings.read({"PATH": "/bin"})
 
-    assert settings == Settings()
+    assert settings == Settings(grpc=DEFAULT_GRPC, grpc_may_miss=True)
     assert (settings.policies, settings.facts, str(settings.http)) == (Path("policies"), None, "127.0.0.1:8180")
+    assert str(settings.grpc) == "127.0.0.1:8181"
     assert not settings.dev
 
 
@@ -43,13 +47,66 @@ def test_an_unknown_variable_is_an_error() -> None:
 
 def test_variables_of_the_other_processes_are_known() -> None:
     """One environment may hold what other parts of the product read."""
-    assert Settings.read({"BYLAW_ADMIN": "127.0.0.1:8190", "BYLAW_JWKS": "keys.json"}) == Settings()
+    assert Settings.read({"BYLAW_ADMIN": "127.0.0.1:8190", "BYLAW_MIGRATE_URL": "sqlite:///x"}) == Settings.read({})
 
 
-def test_protections_that_are_not_there_are_errors() -> None:
-    """Asked to verify what it cannot verify, it does not start."""
-    assert "BYLAW_POLICY_KEY" in refused({"BYLAW_POLICY_KEY": "abc"})
-    assert "`token`" in refused({"BYLAW_CALLERS": "token"})
+def test_every_variable_is_known() -> None:
+    """What settings read is among the variables of the product, so none of theirs is an error."""
+    assert {f"BYLAW_{name.upper()}" for name in SETTINGS_VARIABLES} <= VARIABLES
+
+
+def test_every_flag_is_a_setting() -> None:
+    """The command line and the environment have one name for one thing, and secrets stand on no command line."""
+    flags = {name.replace("-", "_") for name, _, _ in FLAGS}
+
+    assert flags | {"database_url", "cache_key", "decision_log_salt"} == set(SETTINGS_VARIABLES)
+
+
+def test_settings_go_to_workers_whole() -> None:
+    """What a supervisor hands over is what its children read."""
+    settings = Settings.read(
+        {
+            "BYLAW_JWKS": "keys.json",
+            "BYLAW_ISSUER": "https://issuer.example",
+            "BYLAW_AUDIENCE": "app",
+            "BYLAW_GRPC": "none",
+            "BYLAW_ENVOY_HTTP": "unix:/run/envoy.sock",
+            "BYLAW_TLS_CERTIFICATE": "c.pem",
+            "BYLAW_TLS_KEY": "k.pem",
+            "BYLAW_TRUSTED_HOPS": "2",
+        },
+        {"workers": "3", "facts": "facts.yaml"},
+    )
+
+    assert Settings.from_json(settings.to_json()) == settings
+    assert (settings.grpc, settings.trusted_hops, settings.workers) == (None, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("environ", "why"),
+    [
+        ({"BYLAW_JWKS": "keys.json"}, "BYLAW_ISSUER"),
+        ({"BYLAW_JWKS": "keys.json", "BYLAW_ISSUER": "https://issuer.example"}, "BYLAW_AUDIENCE"),
+        ({"BYLAW_CALLERS": "anybody"}, "loopback, token or mtls"),
+        ({"BYLAW_CALLERS": "mtls"}, "BYLAW_TLS_CLIENT_CA"),
+        ({"BYLAW_TLS_KEY": "k.pem"}, "belong together"),
+        ({"BYLAW_TLS_CLIENT_CA": "ca.pem"}, "BYLAW_TLS_CERTIFICATE"),
+        ({"BYLAW_GRPC": "0.0.0.0:8181"}, "not a loopback address"),
+        ({"BYLAW_ENVOY_HTTP": "192.0.2.1:1"}, "not a loopback address"),
+        ({"BYLAW_TRUSTED_HOPS": "17"}, "0 to 16"),
+        ({"BYLAW_TRUSTED_HOPS": "-1"}, "no number"),
+        ({"BYLAW_LOG_FORMAT": "xml"}, "text or json"),
+        ({"BYLAW_CACHE_KEY": "k"}, "BYLAW_REDIS_URL"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(environ: dict[str, str], why: str) -> None:
+    """A protection that would not hold is an error at the start, which names the cure."""
+    assert why in refused(environ)
+
+
+def test_callers_of_the_store_need_one() -> None:
+    """Keys are listed in the store: over a facts file nobody could be known by one."""
+    assert "listed in the store" in refused({"BYLAW_CALLERS": "token"}, {"facts": "facts.yaml"})
 
 
 @pytest.mark.parametrize("http", ["0.0.0.0:8180", "[::]:8180", "192.0.2.1:80", "pdp.example:8180", "10.0.0.1:1"])
