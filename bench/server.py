@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
@@ -31,7 +31,7 @@ class Server:
     pid: int
     log: Path
 
-    def post(self, path: str, bodies: Sequence[str]) -> Iterator[Any]:
+    def post(self, path: str, bodies: Sequence[str], headers: Mapping[str, str] | None = None) -> Iterator[Any]:
         """Post the bodies one after the other on one connection; yield the answers' JSON.
 
         Raises:
@@ -40,7 +40,7 @@ class Server:
         connection = HTTPConnection(self.address, timeout=10)
         try:
             for body in bodies:
-                connection.request("POST", path, body.encode(), {"Content-Type": "application/json"})
+                connection.request("POST", path, body.encode(), {"Content-Type": "application/json", **(headers or {})})
                 response = connection.getresponse()
                 text = response.read()
                 if response.status != 200:

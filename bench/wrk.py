@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ for line in io.lines("%(bodies)s") do bodies[#bodies + 1] = line end
 
 function init()
   for i, body in ipairs(bodies) do
-    requests[i] = wrk.format("POST", "%(path)s", {["Content-Type"] = "application/json"}, body)
+    requests[i] = wrk.format("POST", "%(path)s", {%(headers)s}, body)
   end
 end
 
@@ -54,11 +54,16 @@ def is_installed() -> bool:
     return shutil.which("wrk") is not None
 
 
-def write_script(folder: Path, name: str, path: str, bodies: Iterable[str]) -> Path:
+def write_script(
+    folder: Path, name: str, path: str, bodies: Iterable[str], headers: Mapping[str, str] | None = None
+) -> Path:
     """Write the bodies, one a line, and the script that posts them to `path` in turn; return the script."""
     listed, script = folder / f"{name}.bodies", folder / f"{name}.lua"
     listed.write_text("".join(f"{body}\n" for body in bodies), encoding="utf-8")
-    script.write_text(SCRIPT % {"bodies": listed, "path": path, "result": RESULT}, encoding="utf-8")
+    sent = {"Content-Type": "application/json", **(headers or {})}
+    said = ", ".join(f'["{header}"] = "{value}"' for header, value in sent.items())
+    words = {"bodies": listed, "path": path, "result": RESULT, "headers": said}
+    script.write_text(SCRIPT % words, encoding="utf-8")
     return script
 
 

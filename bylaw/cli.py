@@ -1,4 +1,4 @@
-"""The command line: `bylaw lint | fmt | test | decide | serve | dev | migrate | seed | version`.
+"""The command line: `bylaw lint | fmt | test | decide | bundle | serve | dev | migrate | seed | version`.
 
 Arguments and exit codes are here; what each command does is in `bylaw/commands/`, imported when it is called, so that
 `bylaw lint` loads neither a server nor a database. Exit codes: 0 clean or allow, 1 findings, failures or deny, 2 the
@@ -24,6 +24,7 @@ def parser() -> argparse.ArgumentParser:
     _add_fmt(commands)
     _add_test(commands)
     _add_decide(commands)
+    _add_bundle(commands)
     _add_serve(commands)
     _add_dev(commands)
     _add_migrate(commands)
@@ -90,6 +91,24 @@ def _add_decide(commands: Commands[argparse.ArgumentParser]) -> None:
     _add_json(command)
 
 
+def _add_bundle(commands: Commands[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("bundle", help="make a policy a version, sign it, verify it")
+    steps = command.add_subparsers(dest="step", metavar="build|sign|verify|keygen", required=True)
+    build = steps.add_parser("build", help="write bylaw.lock: the files of a policy and their digests")
+    build.add_argument("--version", required=True, metavar="N", help="a whole number, higher than the one before")
+    build.add_argument("--rollback", action="store_true", help="it may take the place of a higher version")
+    sign = steps.add_parser("sign", help="add a signature to bylaw.lock")
+    sign.add_argument("--key", required=True, metavar="FILE", help="the private key, as `keygen` made it")
+    verify = steps.add_parser("verify", help="say whether the files are those of bylaw.lock, and who vouches for them")
+    verify.add_argument("--key", metavar="PUBLIC", help="what BYLAW_POLICY_KEY would be where it is to be loaded")
+    for step in (build, sign, verify):
+        step.add_argument("directory", metavar="DIR", help="directory of *.bylaw")
+        _add_json(step)
+    keygen = steps.add_parser("keygen", help="make a key pair, and print the public key")
+    keygen.add_argument("file", metavar="FILE", help="a new file, for the private key")
+    _add_json(keygen)
+
+
 def _add_serve(commands: Commands[argparse.ArgumentParser]) -> None:
     command = commands.add_parser("serve", help="serve decisions on the facts of a store")
     _add_database(command)
@@ -113,19 +132,11 @@ def _add_database(command: argparse._ActionsContainer) -> None:
 
 
 def _add_service(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--policies", metavar="DIR", help="directory of *.bylaw (BYLAW_POLICIES, policies)")
-    command.add_argument(
-        "--http", metavar="HOST:PORT", help="where to listen, or unix:/path (BYLAW_HTTP, 127.0.0.1:8180)"
-    )
-    command.add_argument("--redis-url", metavar="URL", help="hints between processes (BYLAW_REDIS_URL)")
+    from bylaw.commands.serve import FLAGS
+
+    for name, value, meaning in FLAGS:
+        command.add_argument(f"--{name}", metavar=value, help=meaning)
     command.add_argument("--workers", metavar="N", help="processes on one port (1)")
-    command.add_argument(
-        "--max-staleness",
-        metavar="TIME",
-        help="how old facts may be where the store cannot be reached (BYLAW_MAX_STALENESS, 5s)",
-    )
-    command.add_argument("--callers", metavar="WHO", help="who may ask (BYLAW_CALLERS, loopback)")
-    command.add_argument("--public-url", metavar="URL", help="how clients know the service (BYLAW_PUBLIC_URL)")
     _add_json(command)
 
 

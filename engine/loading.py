@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Final
 
 from engine import diagnostics
 from engine.checker import check
@@ -16,6 +18,9 @@ from engine.lints import lint
 from engine.model import Model
 from engine.parser import parse
 from engine.source import Source
+
+#: No file of a policy is larger, since all together are not.
+MAX_FILE: Final = 4 << 20
 
 
 def read_sources(path: str | Path) -> list[Source]:
@@ -30,19 +35,32 @@ def read_sources(path: str | Path) -> list[Source]:
         return [_read(root, root.name)]
     if not root.is_dir():
         raise PolicyError("unreadable", f"{root}: no such file or directory")
-    names = sorted(
-        found.relative_to(root)
-        for found in root.rglob("*.bylaw")
-        if found.is_file() and not any(part.startswith(".") for part in found.relative_to(root).parts)
-    )
+    names = sorted(_names(root))
     if not names:
         raise PolicyError("empty", f"{root}: no *.bylaw in it")
     return [_read(root / name, name.as_posix()) for name in names]
 
 
+def _names(root: Path) -> Iterator[Path]:
+    """List the files of a policy. A folder that cannot be read is an error: the denies in it must not be missed."""
+    for folder, folders, files in os.walk(root, onerror=_refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            if name.endswith(".bylaw") and not name.startswith("."):
+                yield Path(folder, name).relative_to(root)
+
+
+def _refuse(error: OSError) -> None:
+    raise PolicyError("unreadable", f"{error.filename}: {error.strerror}") from error
+
+
 def _read(path: Path, name: str) -> Source:
     try:
-        return Source(name, path.read_bytes().decode("utf-8-sig"))
+        with path.open("rb") as file:
+            read = file.read(MAX_FILE + 1)
+        if len(read) > MAX_FILE:
+            raise PolicyError("too_large", f"{path}: a policy holds at most {MAX_FILE >> 20} MiB of text")
+        return Source(name, read.decode("utf-8-sig"))
     except OSError as error:
         raise PolicyError("unreadable", f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:

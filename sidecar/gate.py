@@ -20,8 +20,10 @@ from sidecar.exchange import Call, Reply, refusal
 from sidecar.tellings import Tellings
 from sidecar.traffic import Traffic
 
-#: How long one turn of the loop may answer requests.
+#: How long one turn of the loop may answer requests, and how many it answers however long that takes: a turn is also
+#: long where a thread takes the interpreter, or the machine another process, while few wait.
 TURN_S: Final = 0.02
+TURN_COUNT: Final = 32
 #: Most requests that may wait for facts, or for the rest of their body, at once.
 MAX_IN_FLIGHT: Final = 1000
 
@@ -31,18 +33,23 @@ _log = logging.getLogger("bylaw.sidecar")
 class Turn:
     """How long the loop has been answering without looking at what else there is."""
 
-    def __init__(self, most_s: float = TURN_S) -> None:
+    def __init__(self, most_s: float = TURN_S, count: int = TURN_COUNT) -> None:
         self.most_s = most_s
+        self.count = count
         self._began: float | None = None
+        self._answered = 0
 
     def is_full(self) -> bool:
         """Say whether this turn has answered for long enough."""
         now = perf_counter()
         if self._began is None:
-            self._began = now
+            self._began, self._answered = now, 1
             asyncio.get_running_loop().call_soon(self._end)
             return False
-        return now - self._began > self.most_s
+        if now - self._began > self.most_s and self._answered >= self.count:
+            return True
+        self._answered += 1
+        return False
 
     def _end(self) -> None:
         self._began = None
@@ -119,6 +126,6 @@ class Gate:
         public = to_public(error)
         if public is not error and public.status >= 500:
             request_id = request_id or uuid4().hex
-            _log.error("request %s failed", request_id, exc_info=error)
+            _log.error("request %s failed", request_id, exc_info=error, extra={"request_id": request_id})
         self.tellings.refuse(public)
         return refusal(public, request_id)

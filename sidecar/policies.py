@@ -3,6 +3,9 @@
 `poll` looks at the disk once and is called every half second; it never sleeps itself, so a test drives it with a clock
 of its own. What it finds is taken once it has stood still for half a second: a directory that is being copied is not a
 policy yet. What cannot be taken is reported, once, and the old one stays. All disk work and compiling runs in a thread.
+
+Of bundles the version that runs is remembered, and a lower one refused, as long as the process lives: it has no disk of
+its own. After a restart any version loads that is signed as it must be.
 """
 
 from __future__ import annotations
@@ -14,9 +17,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from engine import BylawError, diagnostics
+from engine.bundle import LOCK_NAME
 from engine.policy import Policy
 from sidecar.readings import Bind, ChangedError, Disk, Loaded, Reading, load
 from store.errors import UnavailableError
+from store.signatures import parse_public_keys
 
 SETTLE_S = 0.5
 
@@ -34,8 +39,15 @@ async def accept_any(_: Policy) -> None:
 class Policies:
     """Holds what is loaded, and replaces it.
 
+    Args:
+        policy_key: public keys, as `store.signatures.parse_public_keys` reads them: only bundles that one of them
+            signed load; None: nobody need have signed.
+
     Attributes:
         problem: why what lies on disk is not what is loaded; None if it is.
+
+    Raises:
+        BylawError: the policy key is none.
     """
 
     def __init__(
@@ -48,9 +60,11 @@ class Policies:
         accept: Accept = accept_any,
         clock: Callable[[], float] = time.monotonic,
         settle_s: float = SETTLE_S,
+        policy_key: bytes | str | None = None,
     ) -> None:
         self.problem: BylawError | None = None
         self._disk = Disk(policies, facts, clock=clock)
+        self._policy_keys = None if policy_key is None else parse_public_keys(policy_key)
         self._bind = bind
         self._accept = accept
         self._report = report
@@ -124,7 +138,9 @@ class Policies:
     async def _take(self, reading: Reading) -> None:
         """Load a reading and let it decide from now on, or say why not."""
         try:
-            loaded = await asyncio.to_thread(load, reading, self._disk.facts, self._loaded, self._bind)
+            loaded = await asyncio.to_thread(
+                load, reading, self._disk.facts, self._loaded, self._bind, self._policy_keys
+            )
             await self._accept(loaded.policy)
         except ChangedError:
             self._candidate = None
@@ -136,10 +152,10 @@ class Policies:
             _log.exception("the policy could not be loaded")
             self._refuse(reading, BylawError("internal", "the policy could not be loaded; the log says more"))
         else:
-            is_first = self._loaded is None
+            before = self._loaded
             self._loaded, self._candidate, self._refused, self.problem = loaded, None, None, None
-            if not is_first:
-                self._report(f"loaded policy {loaded.policy.digest}, facts {loaded.facts.revision}")
+            if before is not None:
+                self._report(_told(loaded, before))
 
     def _refuse(self, reading: Reading, error: BylawError) -> None:
         self._refused, self.problem = reading.digest, error
@@ -147,6 +163,16 @@ class Policies:
             self._report(
                 f"what lies on disk is not loaded, what was loaded before goes on deciding:\n{describe(error)}"
             )
+
+
+def _told(loaded: Loaded, before: Loaded) -> str:
+    """Tell a person what was loaded."""
+    text = f"loaded policy {loaded.policy.digest}, facts {loaded.facts.revision}"
+    if loaded.lock is not None:
+        return f"{text}, version {loaded.lock.version}{' (rollback)' if loaded.lock.rollback else ''}"
+    if before.lock is not None:
+        return f"{text}; {LOCK_NAME} is gone: from now on whatever lies in the directory loads"
+    return text
 
 
 def describe(error: BylawError) -> str:
