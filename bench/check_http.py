@@ -65,7 +65,7 @@ class Contestant:
 def main(argv: Sequence[str] | None = None) -> int:
     """Start, check, load by turns, print; exit code 1 for a wrong answer or a failure, 2 if nothing can be measured."""
     arguments = _parser().parse_args(argv)
-    bylaw, binary = arguments.bylaw or _own_bylaw(), cerbos.find(arguments.cerbos)
+    bylaw, binary = arguments.bylaw or own_bylaw(), cerbos.find(arguments.cerbos)
     for line in _missing(bylaw, binary):
         print(line, file=sys.stderr)
     if not wrk.is_installed() or not (bylaw or binary):
@@ -92,7 +92,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _own_bylaw() -> str | None:
+def own_bylaw() -> str | None:
+    """Find the command `bylaw` of this environment, or on PATH."""
     beside = Path(sys.executable).parent / "bylaw"
     return str(beside) if beside.exists() else shutil.which("bylaw")
 
@@ -112,7 +113,7 @@ def _start(
 ) -> Iterator[Contestant]:
     """Start what is there, one after the other, and check every answer of each."""
     world = make_world(arguments.rules, arguments.users)
-    asked = _mixed(world)
+    asked = mixed(world)
     if bylaw:
         yield _start_bylaw(world, asked, _subfolder(folder, BYLAW), stack, bylaw)
         yield _start_everything(world, asked, _subfolder(folder, EVERYTHING), stack, bylaw)
@@ -125,14 +126,14 @@ def _subfolder(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def _mixed(world: World) -> list[Question]:
+def mixed(world: World) -> list[Question]:
     """Mix the questions: of four, two that a role allows, one that a condition allows, one that is denied."""
     role, conditional, denied = (questions(world, kind) for kind in ("role", "conditional", "denied"))
     return list(chain.from_iterable(zip(role[::2], conditional, role[1::2], denied, strict=False))) or role
 
 
 def _start_bylaw(world: World, asked: list[Question], folder: Path, stack: ExitStack, bylaw: str) -> Contestant:
-    policies, database = _fill(world, folder, bylaw)
+    policies, database = fill(world, folder, bylaw)
     return _serve(
         BYLAW, [bylaw, "serve", "--policies", str(policies), "--database-url", database], asked, folder, stack
     )
@@ -140,9 +141,8 @@ def _start_bylaw(world: World, asked: list[Question], folder: Path, stack: ExitS
 
 def _start_everything(world: World, asked: list[Question], folder: Path, stack: ExitStack, bylaw: str) -> Contestant:
     """Start a service with all that may stand around a decision: callers known by a key, limits, the log."""
-    policies, database = _fill(world, folder, bylaw)
-    made = _run([bylaw, "callers", "add", "bench", "--key", "--all-tenants", "--database-url", database, "--json"])
-    headers = {"Authorization": f"Bearer {json.loads(made)['key']}"}
+    policies, database = fill(world, folder, bylaw)
+    headers = {"Authorization": f"Bearer {make_key(bylaw, database)}"}
     command = [
         *(bylaw, "serve", "--policies", str(policies), "--database-url", database, "--callers", "token"),
         *("--rate-limit", "900000000/1h", "--decision-log", f"file:{folder / 'log.d'}", "--log-format", "json"),
@@ -150,13 +150,20 @@ def _start_everything(world: World, asked: list[Question], folder: Path, stack: 
     return _serve(EVERYTHING, command, asked, folder, stack, headers)
 
 
-def _fill(world: World, folder: Path, bylaw: str) -> tuple[Path, str]:
+def fill(world: World, folder: Path, bylaw: str) -> tuple[Path, str]:
     """Make a store of the world; return the policy's folder and the store's URL."""
     policies, facts = bylaw_text.write(world, folder)
     database = f"sqlite+aiosqlite:///{folder / 'bylaw.db'}"
     _run([bylaw, "migrate", "up", "--database-url", database])
     _run([bylaw, "seed", str(facts), "--policies", str(policies), "--database-url", database])
     return policies, database
+
+
+def make_key(bylaw: str, database: str) -> str:
+    """Make a caller who may ask in all tenants; return his key."""
+    made = _run([bylaw, "callers", "add", "bench", "--key", "--all-tenants", "--database-url", database, "--json"])
+    key: str = json.loads(made)["key"]
+    return key
 
 
 def _run(command: Sequence[str]) -> str:
@@ -181,12 +188,13 @@ def _serve(
         )
     )
     idle_mib = server.resident_mib()
-    bodies = [json.dumps(_body(question)) for question in asked]
+    bodies = [json.dumps(body_of(question)) for question in asked]
     _check(server, "/check", asked, bodies, lambda _, answer: answer["decision"] is True, headers)
     return Contestant(server, wrk.write_script(folder, name, "/check", bodies, headers), idle_mib)
 
 
-def _body(question: Question) -> dict[str, str]:
+def body_of(question: Question) -> dict[str, str]:
+    """Write a question as the body of a check."""
     thing = question.thing
     action = f"{thing.kind}.{question.action}"
     return {"tenant": thing.tenant, "subject": f"user:{question.user.id}", "action": action, "resource": thing.key}

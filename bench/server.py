@@ -49,6 +49,11 @@ class Server:
         finally:
             connection.close()
 
+    def children(self) -> list[int]:
+        """List the processes that it started."""
+        listed = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text(encoding="ascii")
+        return [int(child) for child in listed.split()]
+
     def resident_mib(self) -> float:
         """Sum up what the process and its children hold in memory (VmRSS), in MiB."""
         return sum(map(_resident_kib, _family(self.pid))) / 1024

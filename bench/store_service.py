@@ -20,11 +20,11 @@ from sqlalchemy import event
 
 from engine import Request
 from sidecar.answering import answer
-from sidecar.app import Service
 from sidecar.decision_id import DecisionIds
 from sidecar.freshness import StaleError
 from sidecar.garbage import keep_short
 from sidecar.keeper import Keeper
+from sidecar.server import Service
 from sidecar.settings import Settings
 from store.database import Database
 from store.errors import StoreError
