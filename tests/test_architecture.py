@@ -24,6 +24,9 @@ BELOW = {
     "bylaw": {"bylaw", "sidecar", "admin", "store", "engine"},
 }
 HOUSES = {*BELOW, "bench", "migrations", "tests"}
+#: What applications import, and no command does: it has its libraries at hand, and of the houses knows itself alone.
+CLIENT = "bylaw/client/"
+CLIENT_KNOWS = ("bylaw.client", "bylaw.__version__")
 #: Where the engine touches the world: policies and facts are read from disk, and the clock is taken if none is given.
 EDGE = {"engine/policy.py", "engine/loading.py", "engine/facts_file.py"}
 #: The one library beside the standard one in the engine, and where.
@@ -56,6 +59,8 @@ def _imports(node: ast.AST, *, at_once: bool) -> Iterator[Import]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Import):
             yield from ((alias.name, child.lineno, at_once) for alias in child.names)
+        elif isinstance(child, ast.ImportFrom) and child.module == "bylaw" and not child.level:
+            yield from ((f"bylaw.{alias.name}", child.lineno, at_once) for alias in child.names)  # the client is one
         elif isinstance(child, ast.ImportFrom) and not child.level:
             yield child.module or "", child.lineno, at_once
         elif isinstance(child, ast.Call) and _last_name(child.func) == "import_module" and child.args:
@@ -99,8 +104,11 @@ def _wrong_import(path: str, house: str, imported: Import) -> Iterator[str]:
         yield f"{line}: engine imports {top}, which is not in the standard library"
     if house == "engine" and path not in EDGE and IMPURE & {top, ".".join(module.split(".")[:2])}:
         yield f"{line}: engine imports {module}, which is not pure"
-    if house == "bylaw" and at_once and (is_foreign or top in {"sidecar", "admin", "store"}):
-        yield f"{line}: bylaw imports {top} before it is needed"
+    is_heavy = is_foreign or top in {"sidecar", "admin", "store"} or module.startswith("bylaw.client")
+    if house == "bylaw" and at_once and is_heavy and not path.startswith(CLIENT):
+        yield f"{line}: bylaw imports {module if top == 'bylaw' else top} before it is needed"
+    if path.startswith(CLIENT) and top in HOUSES and not module.startswith(CLIENT_KNOWS):
+        yield f"{line}: the client imports {module}, and stands alone"
     if top == "sqlalchemy" and house != "store" and not path.endswith("/repository.py"):
         yield f"{line}: sqlalchemy stays in store/ and in repository.py files"
     if top == "aiohttp" and Path(path).stem in WITHOUT_HTTP:
@@ -170,6 +178,10 @@ WRONG = [
     ("bylaw/x.py", "import sidecar.app", "1: bylaw imports sidecar before it is needed"),
     ("bylaw/x.py", "class A:\n    import aiohttp", "2: bylaw imports aiohttp before it is needed"),
     ("bylaw/x.py", "from bench import decide", "1: bylaw imports bench"),
+    ("bylaw/x.py", "from bylaw.client import Bylaw", "1: bylaw imports bylaw.client before it is needed"),
+    ("bylaw/commands/x.py", "from bylaw import client", "1: bylaw imports bylaw.client before it is needed"),
+    ("bylaw/client/x.py", "from engine import Policy", "1: the client imports engine, and stands alone"),
+    ("bylaw/client/x.py", "def f():\n    import bylaw.output", "2: the client imports bylaw.output, and stands alone"),
 ]
 
 
@@ -188,6 +200,11 @@ RIGHT = [
     ("sidecar/app.py", "from aiohttp import web\nfrom store import facts\nfrom sidecar import wire"),
     ("admin/users/repository.py", "import sqlalchemy"),
     ("bylaw/x.py", "if TYPE_CHECKING:\n    import sidecar.app\ndef f():\n    import sidecar.app, aiohttp"),
+    ("bylaw/x.py", "from bylaw import __version__\ndef f():\n    import bylaw.client"),
+    (
+        "bylaw/client/x.py",
+        "import aiohttp, urllib3\nfrom bylaw import __version__\nfrom bylaw.client.model import Decision",
+    ),
 ]
 
 
