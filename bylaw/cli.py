@@ -1,4 +1,5 @@
-"""The command line: `bylaw lint | fmt | test | decide | bundle | serve | dev | migrate | seed | version`.
+"""The command line: `bylaw lint | fmt | test | decide | replay | bundle | serve | dev | migrate | seed | callers |
+version`.
 
 Arguments and exit codes are here; what each command does is in `bylaw/commands/`, imported when it is called, so that
 `bylaw lint` loads neither a server nor a database. Exit codes: 0 clean or allow, 1 findings, failures or deny, 2 the
@@ -24,11 +25,13 @@ def parser() -> argparse.ArgumentParser:
     _add_fmt(commands)
     _add_test(commands)
     _add_decide(commands)
+    _add_replay(commands)
     _add_bundle(commands)
     _add_serve(commands)
     _add_dev(commands)
     _add_migrate(commands)
     _add_seed(commands)
+    _add_callers(commands)
     version = commands.add_parser("version", help="print the version")
     _add_json(version)
     return top
@@ -109,6 +112,16 @@ def _add_bundle(commands: Commands[argparse.ArgumentParser]) -> None:
     _add_json(keygen)
 
 
+def _add_replay(commands: Commands[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "replay", help="verify a decision log, and ask its decisions again of a policy and a facts file"
+    )
+    command.add_argument("logs", nargs="+", metavar="LOG", help="a file, or a directory of *.jsonl")
+    command.add_argument("--policy", metavar="PATH", help="without it only the chains are verified")
+    command.add_argument("--facts", metavar="FILE")
+    _add_json(command)
+
+
 def _add_serve(commands: Commands[argparse.ArgumentParser]) -> None:
     command = commands.add_parser("serve", help="serve decisions on the facts of a store")
     _add_database(command)
@@ -167,6 +180,34 @@ def _add_seed(commands: Commands[argparse.ArgumentParser]) -> None:
     command.add_argument("--policies", metavar="DIR", help="directory of *.bylaw (BYLAW_POLICIES, policies)")
     _add_database(command)
     _add_json(command)
+
+
+def _add_callers(commands: Commands[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("callers", help="who may ask the decision service, by a key or by a certificate")
+    steps = command.add_subparsers(dest="step", metavar="add|list|remove", required=True)
+    add = steps.add_parser("add", help="let somebody ask; a key is printed, this once")
+    add.add_argument("name", metavar="NAME", help="as lists and logs call them")
+    known = add.add_mutually_exclusive_group(required=True)
+    known.add_argument("--key", action="store_true", help="make a key for them")
+    known.add_argument(
+        "--certificate", metavar="NAME", help="a name in their certificate, like uri:spiffe://a.org/shop"
+    )
+    where = add.add_mutually_exclusive_group(required=True)
+    where.add_argument(
+        "--tenant", action="append", metavar="T", help="a tenant in which they may ask; as often as needed"
+    )
+    where.add_argument("--all-tenants", action="store_true", help="they may ask in all tenants, later ones included")
+    add.add_argument(
+        "--scope", action="append", metavar="S", help="check, search, explain, claims (check); as often as needed"
+    )
+    add.add_argument("--rate", metavar="R", help="limits of their own: 100/1s,5000/1m")
+    add.add_argument("--expires", metavar="TIME", help="until when, RFC 3339")
+    listing = steps.add_parser("list", help="show who may ask")
+    remove = steps.add_parser("remove", help="let somebody ask no more")
+    remove.add_argument("name", metavar="NAME")
+    for step in (add, listing, remove):
+        _add_database(step)
+        _add_json(step)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,16 +6,16 @@ Reading files and the clock happens here, at the edge, and nowhere further in.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from engine import diagnostics
 from engine.authorizer import Questioner, judge
 from engine.decision import Decision
 from engine.diagnostics import Diagnostic
 from engine.errors import PolicyError
-from engine.facts import FactSource, MemoryFacts
+from engine.facts import ALWAYS, FactSource, MemoryFacts
 from engine.facts_builder import Document, build
 from engine.facts_file import digest_of, parse_document, read_file
 from engine.loading import compile_sources, read_sources
@@ -118,14 +118,28 @@ class Policy:
 _NOTHING_SENT: dict[str, Any] = {}
 
 
+class Revoked(NamedTuple):
+    """Which tokens of a principal count no more: those with one of these ids, and all from before an instant."""
+
+    blocked: Collection[str] = ()
+    valid_after: int = ALWAYS
+
+
+class KeptFacts(FactSource, Protocol):
+    """Facts that are kept where tokens can be revoked."""
+
+    def revoked(self, subject: str) -> Revoked: ...
+
+
 class BoundFacts:
     """Facts to decide on, wherever they are kept, with what has been derived from them for one policy at a time."""
 
     program: Program
     questioner: Questioner
 
-    def __init__(self, source: FactSource, policy: Policy) -> None:
-        self._source = source
+    def __init__(self, source: KeptFacts, policy: Policy) -> None:
+        self._source: FactSource = source
+        self._kept = source
         self.bind(policy)
 
     def bind(self, policy: Policy) -> Questioner:
@@ -138,6 +152,10 @@ class BoundFacts:
     def revision(self) -> str:
         """Name their state, as far as all tenants share it."""
         return self._source.revision_of("")
+
+    def revoked(self, subject: str) -> Revoked:
+        """Say which tokens of `"user:ann"` count no more."""
+        return self._kept.revoked(subject)
 
 
 class Facts(BoundFacts):
@@ -192,3 +210,7 @@ class Facts(BoundFacts):
         """Read the facts as another policy's types say; what was derived for the one before is dropped."""
         self._source = self.source = self.make(policy.model)
         return super().bind(policy)
+
+    def revoked(self, subject: str) -> Revoked:
+        """Say that none are: a file revokes no tokens."""
+        return Revoked()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence, Set
 from typing import Final, NamedTuple
 
-from engine import Decision, Request, RequestError
+from engine import Decision, HttpRequest, Request, RequestError
 from sidecar.decision_id import DecisionIds
 from sidecar.errors import PublicError, to_public
 from sidecar.readings import Loaded
@@ -21,7 +21,7 @@ STALE: Final = Decision(False, "stale", None)
 class Outcome(NamedTuple):
     """One decision, or why there is none, and how it is written; for log and metrics."""
 
-    question: Request | None
+    question: Request | HttpRequest | None
     decision: Decision | PublicError
     text: str
 

@@ -20,6 +20,7 @@ from ipaddress import ip_address
 from typing import Final, Literal, Protocol
 
 from engine import HttpRequest, Request
+from engine.model import SYSTEM
 from sidecar.decider import voices
 from sidecar.errors import PublicError
 from sidecar.exchange import Call
@@ -85,8 +86,13 @@ class Caller:
         if self.tenants is None:
             return
         named = voices(question)
-        if not named or not named <= self.tenants:
+        if not named or not named <= self.tenants or _is_of_system(question):
             raise PublicError(403, "forbidden", "the caller's key is not for this tenant")
+
+
+def _is_of_system(question: Request | HttpRequest) -> bool:
+    """Say whether something of no tenant is asked about, whatever tenant is named: who holds roles in the system."""
+    return isinstance(question, Request) and question.resource.partition(":")[0] == SYSTEM
 
 
 class Callers(Protocol):

@@ -1,4 +1,4 @@
-"""The fast lane: plain requests to the decision endpoints, answered without aiohttp, on the same port and connection.
+"""The fast lane: plain requests for decisions, answered without aiohttp, on the same port and connection.
 
 aiohttp's handling of a request costs many times the decision. This protocol stands in front of it. It *recognises* a
 request; it does not parse HTTP: a head counts as recognised if it is one of a closed, small set of shapes that have one
@@ -8,6 +8,9 @@ stays there. So no request is ever seen by two parsers, and none begins anywhere
 
     bytes ──▶ head recognised? ──yes──▶ body whole? ──yes──▶ gate ──▶ api ──▶ bytes
                     └─ no: aiohttp has the connection         └─ no: wait, no longer than `body_timeout_s`
+
+A body is waited for only if its caller may ask, so that strangers take up no room: what will be refused anyway aiohttp
+refuses at once, and reads the rest into nothing.
 
 Both lanes share everything behind that: `gate`, `api`, and how a refusal looks. Requests that were sent one after the
 other are answered in that order; while one waits for facts, the next is not begun.
@@ -24,18 +27,22 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from email.utils import formatdate
 from typing import Final, NamedTuple, cast
 
-from sidecar.api import Api, Endpoint
+from sidecar.api import Endpoint
+from sidecar.envoy import Asked, EnvoyCheck
 from sidecar.errors import PublicError
 from sidecar.exchange import REQUEST_ID, Call, Reply, names_in, refusal, taken_over
-from sidecar.gate import Gate
+from sidecar.gate import MAX_IN_FLIGHT, Gate
+from sidecar.handlers import envoy_http
 from sidecar.strict_json import MAX_BODY
 
 #: Longest head that is waited for; longer ones are aiohttp's to refuse.
 MAX_HEAD: Final = 8192
+#: Most headers that aiohttp takes.
+MAX_FIELDS: Final = 128
 #: Heads that are remembered.
 MAX_HEADS: Final = 2048
 #: A connection that says nothing, or does not end its head, is kept for so long.
@@ -45,11 +52,27 @@ SWEEP_S: Final = 5.0
 #: Bytes that are read ahead while a request waits; past it the connection is not read.
 MAX_AHEAD: Final = 64 * 1024
 
-_HEAD: Final = re.compile(
-    rb"POST (?P<path>/[a-z0-9/]*) HTTP/1\.1\r\n(?P<fields>(?:[A-Za-z][A-Za-z0-9-]*: ?[!-~]+(?: +[!-~]+)*\r\n)+)\r\n"
+_FIELDS: Final = rb"(?P<fields>(?:[A-Za-z][A-Za-z0-9-]*: ?[!-~]+(?: +[!-~]+)*\r\n)+)\r\n"
+_HEAD: Final = re.compile(rb"POST (?P<path>/[a-z0-9/]*) HTTP/1\.1\r\n" + _FIELDS)
+#: What Envoy asks may have any path, and any headers but those that say how the connection goes on, or that aiohttp
+#: refuses; and any method but those by which the answer would end elsewhere: to HEAD it has no body.
+_ENVOY: Final = re.compile(
+    rb"(?P<method>GET|POST|PUT|PATCH|DELETE|OPTIONS) (?P<target>/envoy/[!-~]*) HTTP/1\.1\r\n" + _FIELDS
 )
+_FRAMING: Final = frozenset(
+    """transfer-encoding expect upgrade te trailer keep-alive proxy-connection
+    sec-websocket-key1""".split()  # noqa: SIM905  # as below
+)
+#: What may have come of its first line, and what behind one.
+_FIRST_LINE: Final = re.compile(rb"[A-Z]{1,7}(?: (?:/[!-~]*(?: [HTP/.1]{0,8}\r?)?)?)?")
+_LINES: Final = re.compile(rb"(?:[!-~][ -~]*\r\n)*(?:[!-~][ -~]*)?\r?")
 _FIELD: Final = re.compile(r"([A-Za-z0-9-]+): ?([^\r]*)\r\n")
 _LENGTH: Final = re.compile(r"[0-9]{1,6}")
+#: Headers that stand there once, or aiohttp refuses them.
+_ALONE: Final = frozenset(
+    """host content-length connection content-type content-location content-range etag max-forwards server
+    user-agent""".split()  # noqa: SIM905  # as below
+)
 #: Headers that may be there, beside those that begin with `x-`. They say nothing of where a request ends, what its
 #: body is written in, or how the connection goes on.
 _KNOWN: Final = frozenset(
@@ -70,22 +93,33 @@ _log = logging.getLogger("bylaw.fast_lane")
 
 
 class Head(NamedTuple):
-    """A head that was recognised."""
+    """A head that was recognised: of an endpoint, or of what Envoy asks."""
 
-    endpoint: Endpoint
     length: int
     call: Call
+    endpoint: Endpoint | None = None
+    asked: Asked | None = None
 
 
 class Heads:
-    """Recognises heads, of connections from one peer kind at a time: the peer is put in by the connection."""
+    """Recognises heads.
 
-    def __init__(self, endpoints: dict[str, Endpoint]) -> None:
+    Args:
+        endpoints: what is answered, by path. is_envoy: whether Envoy asks here, too.
+        trusted_hops: how many hops of `x-forwarded-for` are believed there.
+    """
+
+    def __init__(self, endpoints: Mapping[str, Endpoint], *, is_envoy: bool = False, trusted_hops: int = 0) -> None:
+        self.is_envoy = is_envoy
+        self._trusted_hops = trusted_hops
         self._endpoints = {path.encode(): endpoint for path, endpoint in endpoints.items()}
+        self._beginnings = tuple(b"POST %b HTTP/1.1\r\n" % path for path in self._endpoints)
         self._known: dict[tuple[bytes, str | None], Head] = {}
 
     def read(self, written: bytes, peer: str | None, certificates: tuple[str, ...]) -> Head | None:
         """Recognise a head; None: it is aiohttp's."""
+        if self.is_envoy and not written.startswith(self._beginnings):
+            return self._recognise_envoy(written, peer, certificates)
         if certificates:
             return self._recognise(written, peer, certificates)[0]
         key = (written, peer)
@@ -105,7 +139,9 @@ class Heads:
             return None, False
         listed = _FIELD.findall(match["fields"].decode("ascii"))
         fields = {name.lower(): value for name, value in listed}
-        if len(fields) != len(listed) or not all(name in _KNOWN or name.startswith("x-") for name in fields):
+        if len(fields) != len(listed) or len(listed) > MAX_FIELDS:
+            return None, False
+        if not all(name in _KNOWN or name.startswith("x-") for name in fields):
             return None, False
         if fields.get("connection", "keep-alive").lower() != "keep-alive":
             return None, False
@@ -124,7 +160,38 @@ class Heads:
             (fields["traceparent"], fields.get("tracestate", "")) if "traceparent" in fields else None,
         )
         is_fresh = "x-request-id" in fields or not _FRESH.isdisjoint(fields)
-        return (Head(endpoint, int(length), call) if int(length) <= MAX_BODY else None), is_fresh
+        return (Head(int(length), call, endpoint) if int(length) <= MAX_BODY else None), is_fresh
+
+    def _recognise_envoy(self, written: bytes, peer: str | None, certificates: tuple[str, ...]) -> Head | None:
+        match = _ENVOY.fullmatch(written)
+        if match is None:
+            return None
+        listed = _FIELD.findall(match["fields"].decode("ascii"))
+        names = [name.lower() for name, _ in listed]
+        fields = dict(zip(names, (value for _, value in listed), strict=True))
+        if len(names) > MAX_FIELDS or not _FRAMING.isdisjoint(names):
+            return None
+        if len(fields) != len(names) and any(names.count(name) > 1 for name in _ALONE):
+            return None
+        if "host" not in fields or fields.get("content-length", "0") != "0":
+            return None
+        if fields.get("connection", "keep-alive").lower() != "keep-alive":
+            return None
+        method, target = match["method"].decode(), match["target"].decode()
+        asked, call = envoy_http.read(method, target, listed, peer, self._trusted_hops, certificates)
+        return Head(0, call, None, asked)
+
+    def may_begin(self, written: bytes) -> bool:
+        """Say whether what has come of a head may be the beginning of one that is recognised.
+
+        What may not is handed over before it ends, since it may never: aiohttp refuses a bare LF where it stands.
+        """
+        first, mark, _ = written.partition(b"\n")
+        if not mark:
+            is_first = any(begin.startswith(written) for begin in self._beginnings)
+            return is_first or (self.is_envoy and _FIRST_LINE.fullmatch(written) is not None)
+        is_ours = written.startswith(self._beginnings) or (self.is_envoy and b" /envoy/" in first)
+        return is_ours and _LINES.fullmatch(written, len(first) + 1) is not None
 
 
 class Connection(asyncio.Protocol):
@@ -138,7 +205,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, lane: FastLane) -> None:
         self._lane = lane
         self._transport = cast(asyncio.Transport, None)
-        self._ahead = b""
+        self._ahead: bytes | bytearray = b""
         self._head: tuple[Head, int] | None = None
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -176,7 +243,7 @@ class Connection(asyncio.Protocol):
     # --- reading -----------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        self._ahead = self._ahead + data if self._ahead else data
+        self._ahead += data
         if self._task is None and not self._is_waiting:
             self._go_on()
         elif len(self._ahead) > MAX_AHEAD:
@@ -185,31 +252,31 @@ class Connection(asyncio.Protocol):
     def _go_on(self) -> None:
         """Answer all that is there, as far as it is whole and waits for nothing."""
         while self._ahead and self._task is None and not self._is_waiting:
-            taken = self._head or self._next_head()
+            taken = self._head or self._next_head(bytes(self._ahead))
             if taken is None:
-                return
+                break
             head, begins = taken
             ends = begins + head.length
             if len(self._ahead) < ends:
                 self._await_body(taken)
-                return
+                break
             if self._head is not None:
                 self._end_body()
-            body, self._ahead = self._ahead[begins:ends], self._ahead[ends:]
+            body, self._ahead = bytes(self._ahead[begins:ends]), bytes(self._ahead[ends:])
             self._answer(head, body)
-        self._seen = time.monotonic()
         if not self._is_reading and self._task is None and not self._is_waiting:
             self._is_reading = True
             self._transport.resume_reading()
 
-    def _next_head(self) -> tuple[Head, int] | None:
+    def _next_head(self, ahead: bytes) -> tuple[Head, int] | None:
         """Find the next head, and where it ends; None: there is none yet, or the connection is handed over."""
-        ends = self._ahead.find(b"\r\n\r\n") + 4
+        heads = self._lane.heads
+        ends = ahead.find(b"\r\n\r\n") + 4
         if ends < 4:
-            if len(self._ahead) > MAX_HEAD or not _may_become_ours(self._ahead):
+            if len(ahead) > MAX_HEAD or not heads.may_begin(ahead):
                 self._hand_over()
             return None
-        head = self._lane.heads.read(self._ahead[:ends], self._peer, self._certificates) if ends <= MAX_HEAD else None
+        head = heads.read(ahead[:ends], self._peer, self._certificates) if ends <= MAX_HEAD else None
         if head is None:
             self._hand_over()
             return None
@@ -222,10 +289,11 @@ class Connection(asyncio.Protocol):
 
     def _hand_over(self) -> None:
         """Give the connection to aiohttp, with all that is not answered."""
-        transport, ahead = self._transport, self._ahead
+        transport, ahead = self._transport, bytes(self._ahead)
         self._leave()
         self._ahead = b""
         if not self._is_reading:
+            self._is_reading = True
             transport.resume_reading()
         handler = self._lane.slow()
         transport.set_protocol(handler)
@@ -237,10 +305,23 @@ class Connection(asyncio.Protocol):
     def _await_body(self, taken: tuple[Head, int]) -> None:
         if self._head is not None:
             return
+        if not self._may_wait(taken[0].call):
+            self._hand_over()
+            return
         self._head = taken
+        self._ahead = bytearray(self._ahead)  # it grows in place: a body may come byte by byte
         self._lane.gate.traffic.count += 1  # it is in flight from its head on
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(self._lane.body_timeout_s, self._refuse_slow_body, taken[0].call)
+
+    def _may_wait(self, call: Call) -> bool:
+        """Say whether a request will be let in once its body is there, as far as that is known now."""
+        gate = self._lane.gate
+        try:
+            gate.callers.admit(call)
+        except PublicError:
+            return False
+        return gate.traffic.count < MAX_IN_FLIGHT
 
     def _end_body(self) -> None:
         self._head = None
@@ -254,56 +335,64 @@ class Connection(asyncio.Protocol):
         self._ahead = b""
         error = PublicError(408, "body_timeout", f"the body was not complete within {self._lane.body_timeout_s:g} s")
         self._lane.gate.tellings.refuse(error)
-        self._write(refusal(error, call.request_id), call)
+        self._write(refusal(error, call.request_id), call.request_id)
 
     # --- answering ---------------------------------------------------------------------------------
 
     def _answer(self, head: Head, body: bytes) -> None:
-        gate, call = self._lane.gate, head.call
+        request_id = head.call.request_id
         try:
-            caller = gate.admit(call)
-            if caller is not None:
-                found = head.endpoint(call, caller, body)
-                if isinstance(found, Reply):
-                    self._write(found, call)
-                    return
-                self._wait_for(found, call)
-            else:
-                self._wait_for(self._admitted(head, body), call)
+            found = self._ask(head, body)
         except Exception as error:  # the one place: nothing else may leave
-            self._write(gate.refuse(error, call.request_id), call)
+            found = self._lane.gate.refuse(error, request_id)
+        if head.asked is not None:
+            request_id = None  # Envoy finds it in the body
+        if isinstance(found, Reply):
+            self._write(found, request_id)
+        else:
+            self._wait_for(found, request_id)
 
-    async def _admitted(self, head: Head, body: bytes) -> Reply:
-        caller = await self._lane.gate.admitted(head.call)
-        found = head.endpoint(head.call, caller, body)
+    def _ask(self, head: Head, body: bytes) -> Reply | Awaitable[Reply]:
+        lane, call, endpoint = self._lane, head.call, head.endpoint
+        if endpoint is not None:
+            caller = lane.gate.admit(call)
+            return endpoint(call, caller, body) if caller is not None else self._admitted(endpoint, call, body)
+        if lane.envoy is None or head.asked is None:
+            raise RuntimeError("a head of nothing was recognised")
+        return envoy_http.respond(lane.envoy, head.asked, call)
+
+    async def _admitted(self, endpoint: Endpoint, call: Call, body: bytes) -> Reply:
+        caller = await self._lane.gate.admitted(call)
+        found = endpoint(call, caller, body)
         return found if isinstance(found, Reply) else await found
 
-    def _wait_for(self, found: Awaitable[Reply], call: Call) -> None:
+    def _wait_for(self, found: Awaitable[Reply], request_id: str | None) -> None:
         self._lane.gate.traffic.count += 1
-        self._task = asyncio.get_running_loop().create_task(self._answer_later(found, call))
+        self._task = asyncio.get_running_loop().create_task(self._answer_later(found, request_id))
 
-    async def _answer_later(self, found: Awaitable[Reply], call: Call) -> None:
+    async def _answer_later(self, found: Awaitable[Reply], request_id: str | None) -> None:
         gate = self._lane.gate
         try:
             reply = await found
         except Exception as error:  # the one place: nothing else may leave
-            reply = gate.refuse(error, call.request_id)
+            reply = gate.refuse(error, request_id)
         finally:
             self._task = None
             gate.traffic.end()
-        self._write(reply, call)
-        if not self._transport.is_closing():
+        if not self._transport.is_closing():  # if it is, nobody is there to read it
+            self._write(reply, request_id)
             self._go_on()
 
-    def _write(self, reply: Reply, call: Call) -> None:
+    def _write(self, reply: Reply, request_id: str | None) -> None:
         lane = self._lane
+        self._seen = time.monotonic()
         is_last = reply.is_last or lane.gate.traffic.is_stopping
-        if reply.status == 200 and call.request_id is None and not is_last and not reply.headers:
+        if reply.status == 200 and request_id is None and not is_last and not reply.headers:
             self._transport.write(b"%b%d\r\nDate: %b\r\n\r\n%b" % (_OK, len(reply.body), lane.date(), reply.body))
             return
         fields = {"Content-Type": "application/json", "Server": "bylaw", **dict(reply.headers)}
-        if call.request_id is not None:
-            fields[REQUEST_ID] = call.request_id
+        if request_id is not None:
+            fields[REQUEST_ID] = request_id
         fields |= {"Content-Length": str(len(reply.body)), "Date": lane.date().decode()}
         if is_last:
             fields["Connection"] = "close"
@@ -323,9 +412,12 @@ class Connection(asyncio.Protocol):
             self._end_body()
 
     def close_if_idle(self, before: float) -> None:
-        """Close a connection that has said nothing since."""
+        """Close a connection that has had no answer since; at once, if it does not read what it had."""
         if self._task is None and self._head is None and self._seen < before:
-            self._transport.close()
+            if self._transport.get_write_buffer_size():
+                self._transport.abort()
+            else:
+                self._transport.close()
 
     def close(self) -> None:
         """Close as soon as what is being answered is."""
@@ -337,27 +429,33 @@ class Connection(asyncio.Protocol):
 
 
 _OK: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nServer: bylaw\r\nContent-Length: "
-_BEGINNINGS: Final = (b"POST /check ", b"POST /access/v1/evaluation")
-
-
-def _may_become_ours(data: bytes) -> bool:
-    """Say whether what has come of a head may be the beginning of one that is recognised."""
-    return any(data.startswith(begin) or begin.startswith(data) for begin in _BEGINNINGS)
 
 
 class FastLane:
     """Makes connections, and ends them.
 
     Args:
+        endpoints: what is answered, by path.
         slow: makes the protocol of aiohttp's server.
         body_timeout_s: how long a body may take to come in.
+        envoy: answers what Envoy asks; None: not here.
+        trusted_hops: how many hops of `x-forwarded-for` are believed there.
     """
 
-    def __init__(self, api: Api, gate: Gate, slow: Callable[[], asyncio.Protocol], body_timeout_s: float) -> None:
+    def __init__(
+        self,
+        endpoints: Mapping[str, Endpoint],
+        gate: Gate,
+        slow: Callable[[], asyncio.Protocol],
+        body_timeout_s: float,
+        envoy: EnvoyCheck | None = None,
+        trusted_hops: int = 0,
+    ) -> None:
         self.gate = gate
+        self.envoy = envoy
         self.slow = slow
         self.body_timeout_s = body_timeout_s
-        self.heads = Heads(api.endpoints)
+        self.heads = Heads(endpoints, is_envoy=envoy is not None, trusted_hops=trusted_hops)
         self.connections: set[Connection] = set()
         self._date = b""
         self._date_s = 0

@@ -24,6 +24,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Final, NamedTuple, Protocol
 
 from engine.facts import IMPLICIT_TENANT
+from sidecar.histogram import Histogram
 from sidecar.views import Cache, StreamViews
 from store.answers import UNKNOWN, Change, Polled, known_text
 from store.errors import StoreError
@@ -74,6 +75,7 @@ class Freshness:
     Attributes:
         confirmed: see the module; minus infinity before the first poll.
         epoch: how many polls were applied.
+        took: what polls took, until they were answered or given up.
         receipts: those that this process can give.
         is_registered: whether the last poll found this process among those that receipts are waited for from.
     """
@@ -98,6 +100,7 @@ class Freshness:
         self.is_replica = False
         self.is_registered = False
         self.epoch = 0
+        self.took = Histogram()
         self.receipts: set[str] = set()
         self.wake = asyncio.Event()
         self._poller = poller
@@ -199,8 +202,11 @@ class Freshness:
         asked = {stream_of(tenant): UNKNOWN for tenant in wanted} | self._positions()
         text = self._text_of(asked)
         sent = self.clock()
-        async with asyncio.timeout(self.poll_timeout_s):
-            polled = await self._poller.poll(text)
+        try:
+            async with asyncio.timeout(self.poll_timeout_s):
+                polled = await self._poller.poll(text)
+        finally:
+            self.took.add(self.clock() - sent)
         self.apply(polled, asked, sent)
 
     def _positions(self) -> dict[str, Position]:

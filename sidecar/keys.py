@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 DECIDER: web.AppKey[Decider] = web.AppKey("DECIDER")
 #: What follows the store; None where facts come from a file.
 KEEPER: web.AppKey[Keeper | None] = web.AppKey("KEEPER")
+#: Tells of what the service stands on, beside its policy, by name.
+Checks = Callable[[], dict[str, dict[str, Any]]]
+CHECKS: web.AppKey[Checks] = web.AppKey("CHECKS")
 POLICIES = web.AppKey("POLICIES", Policies)
 TRAFFIC = web.AppKey("TRAFFIC", Traffic)
 TELLINGS = web.AppKey("TELLINGS", Tellings)

@@ -13,12 +13,13 @@ from __future__ import annotations
 import asyncio
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from engine.facts import IMPLICIT_TENANT, Grant
 from sidecar.freshness import Freshness, Since, StaleError
+from sidecar.histogram import Histogram
 from sidecar.source import Held, Shelf
 from sidecar.views import Cache, StreamViews
 from store.answers import Loaded
@@ -71,7 +72,13 @@ class Gathered:
 
 
 class Loader:
-    """Loads for one process."""
+    """Loads for one process.
+
+    Attributes:
+        loads: snapshots that were read.
+        took: what flights took, also those that came to nothing.
+        span: told of who waits for a load, for as long as it takes; whoever traces puts his own here.
+    """
 
     def __init__(
         self, snapshots: Snapshots, cache: Cache, freshness: Freshness, second: SecondLevel | None = None
@@ -83,6 +90,8 @@ class Loader:
         self._flights: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._open = asyncio.Semaphore(MAX_SNAPSHOTS)
         self.loads = 0
+        self.took = Histogram()
+        self.span: Callable[[str], AbstractContextManager[object]] = nullcontext
 
     async def load(self, tenant: str, wanted: Wanted, more: More) -> None:
         """Have views of a tenant, and of what all share, kept; those that changes overtake are left out.
@@ -96,12 +105,13 @@ class Loader:
             flights.add(self._launch(tenant, rest, more))
         if not flights:
             return
-        done, _ = await asyncio.wait(flights)
-        for flight in done:
-            if isinstance(error := flight.exception(), StoreError | TimeoutError):
-                raise StaleError from error
-            if error is not None:
-                raise error
+        with self.span("load"):
+            done, _ = await asyncio.wait(flights)
+            for flight in done:
+                if isinstance(error := flight.exception(), StoreError | TimeoutError):
+                    raise StaleError from error
+                if error is not None:
+                    raise error
 
     def _not_flying(self, tenant: str, wanted: Wanted) -> Wanted:
         flights = self._flights
@@ -112,13 +122,15 @@ class Loader:
         )
 
     def _launch(self, tenant: str, wanted: Wanted, more: More) -> asyncio.Task[None]:
+        began = self._freshness.clock()
         flight = asyncio.create_task(self._fly(tenant, wanted, more))
         keys = _keys(tenant, wanted)
         self._flights.update(dict.fromkeys(keys, flight))
-        flight.add_done_callback(lambda _: self._land(keys, flight))
+        flight.add_done_callback(lambda _: self._land(keys, flight, began))
         return flight
 
-    def _land(self, keys: Iterable[tuple[str, str]], flight: asyncio.Task[None]) -> None:
+    def _land(self, keys: Iterable[tuple[str, str]], flight: asyncio.Task[None], began: float) -> None:
+        self.took.add(self._freshness.clock() - began)
         for key in keys:
             if self._flights.get(key) is flight:
                 del self._flights[key]

@@ -19,9 +19,8 @@ from pathlib import Path
 from engine import BylawError, diagnostics
 from engine.bundle import LOCK_NAME
 from engine.policy import Policy
-from sidecar.readings import Bind, ChangedError, Disk, Loaded, Reading, load
+from sidecar.readings import Bind, ChangedError, Disk, Loaded, PublicKeys, Reading, load
 from store.errors import UnavailableError
-from store.signatures import parse_public_keys
 
 SETTLE_S = 0.5
 
@@ -64,7 +63,7 @@ class Policies:
     ) -> None:
         self.problem: BylawError | None = None
         self._disk = Disk(policies, facts, clock=clock)
-        self._policy_keys = None if policy_key is None else parse_public_keys(policy_key)
+        self._policy_keys = None if policy_key is None else _parse_keys(policy_key)
         self._bind = bind
         self._accept = accept
         self._report = report
@@ -173,6 +172,12 @@ def _told(loaded: Loaded, before: Loaded) -> str:
     if before.lock is not None:
         return f"{text}; {LOCK_NAME} is gone: from now on whatever lies in the directory loads"
     return text
+
+
+def _parse_keys(text: bytes | str) -> PublicKeys:
+    from store.signatures import parse_public_keys  # 10 MiB, which only who has keys needs
+
+    return parse_public_keys(text)
 
 
 def describe(error: BylawError) -> str:

@@ -27,7 +27,6 @@ from engine.checker import digest_of
 from engine.loading import read_sources
 from engine.policy import BoundFacts
 from engine.source import Source
-from store.signatures import PublicKeys, verify
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +61,10 @@ class Loaded:
 
 #: Says what a policy decides on, where that is no file.
 Bind = Callable[[Policy], BoundFacts]
+
+
+#: Raw public keys, of which one must vouch.
+PublicKeys = tuple[bytes, ...]
 
 
 class ChangedError(Exception):
@@ -151,6 +154,8 @@ def judge(reading: Reading, current: Loaded | None, policy_keys: PublicKeys | No
         return None
     lock = parse_lock(reading.lock)
     if policy_keys is not None:
+        from store.signatures import verify  # who has keys has it already
+
         verify(lock, policy_keys)
     check_files(lock, reading.sources)
     if current is not None and current.lock is not None:

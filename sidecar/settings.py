@@ -144,6 +144,11 @@ class Settings:
             raise SettingsError("BYLAW_TLS_CERTIFICATE and BYLAW_TLS_KEY belong together")
         if self.tls_client_ca is not None and self.tls_certificate is None:
             raise SettingsError("BYLAW_TLS_CLIENT_CA needs BYLAW_TLS_CERTIFICATE and BYLAW_TLS_KEY")
+        if self.callers == "mtls" and self.grpc is not None:
+            raise SettingsError(
+                "callers `mtls`: Envoy's gRPC is served without certificates, so nobody could ask there; set BYLAW_GRPC "
+                "to none"
+            )
         if self.callers == "mtls" and (self.tls_client_ca is None or self.http.path is not None):
             raise SettingsError(
                 "callers `mtls` need BYLAW_TLS_CERTIFICATE, BYLAW_TLS_KEY and BYLAW_TLS_CLIENT_CA, and no Unix socket"
@@ -195,7 +200,7 @@ class Settings:
         written = {name: environ.get(f"BYLAW_{name.upper()}") for name in VARIABLES}
         written |= {name: value for name, value in (flags or {}).items() if value is not None}
         given = {_NAMES.get(name, name): _READ[name](text) for name, text in written.items() if text}
-        if "grpc" not in given:
+        if "grpc" not in given and given.get("callers") != "mtls":
             given |= {"grpc": DEFAULT_GRPC, "grpc_may_miss": True}
         return cls(**given, dev=dev, json=json)
 
@@ -267,3 +272,5 @@ _READ: Final[Mapping[str, Callable[[str], Any]]] = {
 _NAMES: Final = {"max_staleness": "max_staleness_s"}
 #: What may come from a variable, `BYLAW_` and the name in capitals.
 VARIABLES: Final = tuple(name for name in _READ if name not in ("facts", "workers"))
+#: What may stand on a command line, which shows it to everybody on the machine: so no secrets.
+FLAGS: Final = tuple(name for name in _READ if name not in ("cache_key", "decision_log_salt"))

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from engine.facts import CustomRole, Grant, GroupFact, MemberFact, PrincipalFact, ResourceFact, Status, TenantFact
 from engine.model import Model
+from engine.policy import Revoked
 from sidecar.views import view_of
 from store.streams import TENANT, group_key, principal_key, resource_key, tenant_key
 from store.views import GroupView, PrincipalView, ProfileView, ResourceView, View, Wanted, typed
@@ -93,6 +94,10 @@ class CachedFacts:
             return None
         attributes = self.attributes(kind, view.attributes)
         return PrincipalFact(kind, identity, status_of(view.status), attributes, view.groups, view.links, view.system)
+
+    def revoked(self, subject: str) -> Revoked:
+        view = self.shared(principal_key(subject))
+        return Revoked(view.blocked, view.valid_after) if isinstance(view, PrincipalView) else Revoked()
 
     def member(self, tenant: str, kind: str, identity: str) -> MemberFact | None:
         view = self.own(tenant, principal_key(f"{kind}:{identity}"))

@@ -1,7 +1,7 @@
 """Several processes on one port: `--workers N`.
 
 A supervisor takes the address and starts N children, each a whole service of its own; it replaces those that die, and
-decides nothing. The children share the address and nothing else.
+decides nothing. The children share the address, and a directory in which they ask each other for metrics (`siblings`).
 
     supervisor ── settings, then nothing until it is gone ──▶ stdin    child  ◀── requests
                ◀── that it is ready, or why it cannot be ─── stdout
@@ -19,18 +19,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from sidecar import addresses
+from sidecar.logs import set_up, tell
 from sidecar.settings import Settings
+from sidecar.siblings import Siblings, forget
 
 #: How long a child may take to end beside what it has in flight, before it is killed. The whole has 10 s.
 END_S: Final = 1.5
@@ -58,37 +64,75 @@ def serve(settings: Settings) -> int:
 
 async def _supervise(settings: Settings, *, is_person: bool) -> int:
     try:
-        sockets = addresses.bind(settings.http)
+        http, envoy = _bind(settings)
     except OSError as error:
         from sidecar.app import failure
 
-        _complain(failure(error, settings))
+        tell(failure(error, settings), settings.log_format)
         return 2
-    addresses.hold(sockets)
-    place = addresses.shown(sockets)
+    addresses.hold([*http, *envoy])
+    paths = [each.getsockname() for each in (*http, *envoy) if each.family == socket.AF_UNIX]
+    meeting = _make_meeting(settings.log_format)
     try:
-        return await Supervisor(settings, sockets, is_person=is_person).run()
+        return await Supervisor(settings, http, envoy, is_person=is_person, meeting=meeting).run()
     finally:
-        _close(sockets)
-        if place.path is not None:
-            addresses.remove(place.path)
+        _close([*http, *envoy])
+        for path in paths:
+            addresses.remove(path)
+        if meeting is not None:
+            shutil.rmtree(meeting, ignore_errors=True)
+
+
+def _bind(settings: Settings) -> tuple[list[socket.socket], list[socket.socket]]:
+    """Take the addresses of the decision API, and of Envoy's HTTP variant where it has its own.
+
+    Raises:
+        OSError: one cannot be had.
+    """
+    http = addresses.bind(settings.http)
+    try:
+        return http, addresses.bind(settings.envoy_http) if settings.envoy_http is not None else []
+    except OSError:
+        _close(http)
+        raise
+
+
+def _make_meeting(log_format: str) -> Path | None:
+    """Make the directory where children ask each other: nobody else may enter. None: there is nowhere to make it, and
+    then each tells of itself alone."""
+    try:
+        return Path(tempfile.mkdtemp(prefix="bylaw-"))
+    except OSError as error:
+        why = f"no directory can be made for them ({error.strerror or error})"
+        tell(f"bylaw: /metrics tells of one worker at a time: {why}", log_format, level=logging.WARNING)
+        return None
 
 
 class Supervisor:
-    """Keeps N children alive. `run`, once."""
+    """Keeps N children alive. `run`, once.
+
+    Args:
+        http, envoy: held sockets of the decision API, and of Envoy's HTTP variant where it has its own.
+        meeting: the directory where children ask each other for metrics.
+    """
 
     def __init__(
         self,
         settings: Settings,
-        sockets: Sequence[socket.socket],
+        http: Sequence[socket.socket],
+        envoy: Sequence[socket.socket],
         *,
         is_person: bool,
+        meeting: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._count = settings.workers
+        self._log_format = settings.log_format
         self._end_s = settings.drain_s + END_S
-        self._handed = json.dumps([settings.to_json(), is_person]).encode() + b"\n"
-        self._sockets = sockets
+        self._meeting = meeting
+        handed = [settings.to_json(), is_person, None if meeting is None else str(meeting), len(http)]
+        self._handed = json.dumps(handed).encode() + b"\n"
+        self._sockets = (*http, *envoy)
         self._clock = clock
         self._stopping = asyncio.Event()
         self._children: set[Process] = set()
@@ -117,7 +161,8 @@ class Supervisor:
             if self._stopping.is_set():
                 return
             pause_s = next_pause(pause_s, self._clock() - began)
-            _report(f"{said}; another takes its place" + (f" in {pause_s:g} s" if pause_s else ""))
+            after = f" in {pause_s:g} s" if pause_s else ""
+            tell(f"bylaw: {said}; another takes its place{after}", self._log_format, level=logging.WARNING)
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._stopping.wait()
@@ -140,6 +185,8 @@ class Supervisor:
         finally:
             self._children.discard(child)
             self._ready.discard(child)
+            if self._meeting is not None:
+                forget(self._meeting, str(child.pid))
         if code > 0 and not self._was_ready:
             self._fail(f"bylaw: worker {child.pid} {ending(code)} before it was ready")
         return f"worker {child.pid} {ending(code)}"
@@ -181,7 +228,7 @@ class Supervisor:
     def _hear_failed(self, why: str) -> None:
         """Take in why a child cannot start: the end of it all, unless others serve, who saw better times."""
         if self._was_ready:
-            _complain(why)
+            tell(why, self._log_format)
         else:
             self._fail(why)
 
@@ -189,7 +236,7 @@ class Supervisor:
         """Stop, and say why, once: the others will say the same."""
         if not self._has_failed:
             self._has_failed = True
-            _complain(why)
+            tell(why, self._log_format)
         self._stopping.set()
 
     async def _end_when_told(self) -> None:
@@ -235,14 +282,6 @@ def _close(sockets: Sequence[socket.socket]) -> None:
         each.close()
 
 
-def _complain(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def _report(text: str) -> None:
-    _complain(f"bylaw: {text}")
-
-
 # --- a child ------------------------------------------------------------------------------------------
 
 
@@ -250,18 +289,31 @@ def work(descriptors: Sequence[int]) -> int:
     """Be one of several processes, on sockets that were inherited; return the exit code."""
     import uvloop
 
-    from sidecar.logs import set_up
-
+    supervisor = os.getppid()
     handed = sys.stdin.buffer.readline()
     if not handed:
         return 0  # who started it is gone
-    text, is_person = json.loads(handed)
-    set_up()
-    return uvloop.run(_work(Settings.from_json(text), [socket.socket(fileno=each) for each in descriptors], is_person))
+    text, is_person, meeting, of_http = json.loads(handed)
+    settings, sockets = Settings.from_json(text), [socket.socket(fileno=each) for each in descriptors]
+    siblings = Siblings(Path(meeting), str(os.getpid())) if meeting is not None else None
+    set_up(settings.log_format)
+    try:
+        return uvloop.run(_work(settings, sockets[:of_http], sockets[of_http:], is_person, siblings))
+    finally:
+        if siblings is not None and os.getppid() != supervisor:
+            siblings.tidy()  # it would have
 
 
-async def _work(settings: Settings, sockets: list[socket.socket], is_person: bool) -> int:
+async def _work(
+    settings: Settings,
+    http: list[socket.socket],
+    envoy: list[socket.socket],
+    is_person: bool,
+    siblings: Siblings | None,
+) -> int:
+    import sidecar.metrics  # noqa: F401  # who is asked by a sibling has no time for it
     from sidecar.app import Voice, live
+    from sidecar.server import Doors
 
     stopping = asyncio.Event()
     _stop_at_end_of_input(stopping)
@@ -269,10 +321,10 @@ async def _work(settings: Settings, sockets: list[socket.socket], is_person: boo
     voice = Voice(
         ready=lambda text: say("ready", text),
         failed=lambda text: say("failed", text),
-        report=lambda text: _complain(f"bylaw[{os.getpid()}]: {text}"),
+        report=lambda text: tell(f"bylaw[{os.getpid()}]: {text}", settings.log_format, level=logging.INFO),
         is_person=is_person,
     )
-    return await live(settings, voice, stopping, sockets)
+    return await live(settings, voice, stopping, Doors(http, envoy))
 
 
 def _stop_at_end_of_input(stopping: asyncio.Event) -> None:

@@ -15,7 +15,7 @@ from typing import Final
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from store.tokens import Line
+from store.tokens import Line, Token
 
 #: The channel on which PostgreSQL tells that something changed.
 CHANNEL: Final = "bylaw_changes"
@@ -99,6 +99,13 @@ async def read_line(connection: AsyncConnection) -> Line:
     return line_of(row.uuid, row.said)
 
 
+async def read_token(connection: AsyncConnection) -> Token:
+    """Name the state of what all tenants share."""
+    found = await connection.execute(text("SELECT stream, n FROM revisions WHERE stream IN ('g', 'p')"))
+    at = {row.stream: row.n for row in found}
+    return Token(await read_line(connection), at["p"], at["g"])
+
+
 async def notify(connection: AsyncConnection, streams: list[str]) -> None:
     """Hint, at the commit, that streams moved. SQLite has no such thing: its readers see that the file changed."""
     if connection.dialect.name != "sqlite":
@@ -168,6 +175,7 @@ def load_statement(dialect: Dialect) -> TextClause:
         principals, resources: JSON lists of [type, id]. groups: names; `anyone` is one. tenants: ids.
         placed: JSON list of [type, id, place type, place id]: what one who holds too much holds there.
         profile: `yes` if the tenant's attributes and own roles are wanted.
+        callers: `yes` if all who may ask for decisions are wanted.
         bound: more grants than these are not read, but counted as many.
     """
     own = dialect.own
@@ -250,6 +258,9 @@ def load_statement(dialect: Dialect) -> TextClause:
         UNION ALL
         {row("custom", "x.name", "x.place_type", "x.can")} FROM custom_roles x
         WHERE x.tenant_id = {own} AND NOT x.deleted AND CAST(:profile AS text) = 'yes' AND {dialect.is_own}
+        UNION ALL
+        {row("caller", "x.id", "x.name", "x.tenants", "x.scopes", "x.rate", "x.expires")} FROM callers x
+        WHERE CAST(:callers AS text) = 'yes'
         UNION ALL
         {row("principal", "x.type", "x.id", "x.status", "x.attributes")}
         FROM asked_principals w CROSS JOIN principals x WHERE x.type = w.type AND x.id = w.id

@@ -21,10 +21,19 @@ from store.answers import HISTORY, Change, Loaded, Moment, Polled
 from store.database import Database
 from store.errors import UnfitError
 from store.queries import MAX_GRANTS, dialect_of, line_of, load_statement, poll_statement
-from store.streams import Position, group_key, principal_key, resource_key, tenant_key
+from store.streams import CALLERS, Position, group_key, principal_key, resource_key, tenant_key
 from store.tables import GIVEN_UP, settle_acks, sidecars, tenants
 from store.times import read_end, read_start, write_time
-from store.views import GroupView, PrincipalView, ProfileView, ResourceView, Views, Wanted
+from store.views import (
+    CallerFact,
+    CallersView,
+    GroupView,
+    PrincipalView,
+    ProfileView,
+    ResourceView,
+    Views,
+    Wanted,
+)
 
 
 class Snapshot:
@@ -162,6 +171,7 @@ def _parameters(tenant: str, wanted: Wanted) -> dict[str, Any]:
         "tenants": json.dumps(sorted({rest for kind, _, rest in names if kind == "tenant" and rest})),
         "placed": json.dumps([_holder(holder) + place.split(":", 1) for holder, place in sorted(wanted.placed)]),
         "profile": "yes" if "tenant" in wanted.own else "no",
+        "callers": "yes" if CALLERS in wanted.shared else "no",
         "bound": MAX_GRANTS,
     }
 
@@ -267,6 +277,14 @@ class _Assembly:
         roles = tuple(CustomRole(row.a, row.b, tuple(json.loads(row.c))) for row in self.rows("custom"))
         return ProfileView(rows[0].a if rows else "{}", roles)
 
+    def callers(self) -> CallersView:
+        return CallersView(tuple(self.caller(row) for row in self.rows("caller")))
+
+    @staticmethod
+    def caller(row: Any) -> CallerFact:
+        tenants = None if row.c is None else tuple(json.loads(row.c))
+        return CallerFact(row.a, row.b, tenants, tuple(json.loads(row.d)), row.e, read_end(row.f))
+
     def placed(self, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], tuple[Grant, ...]]:
         found = self.grouped("placed", lambda row: (row.a, row.b, f"{row.d}:{row.e}"), self.grant)
         return {(holder, place): tuple(found.get((*_holder(holder), place), ())) for holder, place in wanted}
@@ -289,6 +307,8 @@ def _assemble(rows: Rows, tenant: str, wanted: Wanted) -> Loaded:
     shared.update((tenant_key(row.a), row.b) for row in made.rows("tenant"))
     if "tenant" in wanted.own:
         own["tenant"] = made.profile()
+    if CALLERS in wanted.shared:
+        shared[CALLERS] = made.callers()
     return Loaded(
         _moment(kinds["store"]),
         {row.a: Position(int(row.b), row.c) for row in kinds["at"]},

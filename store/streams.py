@@ -7,7 +7,7 @@ A key names one view, within its stream. It is text and is never looked for by p
 escaping: the type of a principal or resource has no colon.
 
     t:TENANT   principal:TYPE:ID   group:NAME   resource:TYPE:ID   tenant   *
-    g          principal:TYPE:ID   group:NAME   tenant:ID   *
+    g          principal:TYPE:ID   group:NAME   tenant:ID   callers   *
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ POLICIES: Final = "p"
 EVERYTHING: Final = "*"
 #: The tenant's attributes and its own roles.
 TENANT: Final = "tenant"
+#: Who may ask for decisions: all of them are one view.
+CALLERS: Final = "callers"
 ANYONE_KEY: Final = "group:anyone"
 
 

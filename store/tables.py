@@ -172,6 +172,21 @@ blocked_tokens = Table(
 )
 #: All tokens of a principal that were issued before.
 token_horizons = Table("token_horizons", meta, _key("type"), _key("id"), _word("valid_after"))
+#: Who may ask for decisions, by `key:` and the SHA-256 of a key, or by `certificate:` and a name in one. `tenants` and
+#: `scopes` are JSON lists; NULL tenants: all.
+callers = Table(
+    "callers",
+    meta,
+    _key("id"),
+    _word("name"),
+    _word("prefix"),
+    _maybe("tenants"),
+    _word("scopes"),
+    _maybe("rate"),
+    _maybe("expires"),
+    _word("made"),
+    UniqueConstraint("name"),
+)
 #: Who stands behind a name in the audit logs. Erasure empties it, and the chains still verify.
 pseudonyms = Table("pseudonyms", meta, _key("pseudonym"), _maybe("ref"), UniqueConstraint("ref"))
 platform_audit_log = Table(

@@ -4,6 +4,7 @@ A view is the unit of caching and of invalidation. It is frozen and policy-free:
 each policy gives types when it reads them (`typed`). None in place of a view says that nothing is stored under the key.
 
     shared (stream g)      principal:TYPE:ID → PrincipalView   group:NAME → GroupView     tenant:ID → status
+                           callers → CallersView
     own (stream t:TENANT)  principal:TYPE:ID → MemberFact      group:NAME → GroupView
                            resource:TYPE:ID → ResourceView     tenant → ProfileView
 """
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 from sys import intern
 from typing import Any
 
-from engine.facts import ALWAYS, Belonging, CustomRole, Grant, Link, MemberFact, Membership
+from engine.facts import ALWAYS, NEVER, Belonging, CustomRole, Grant, Link, MemberFact, Membership
 from engine.model import Attribute
 from engine.values import Value, WrongTypeError, convert
 
@@ -65,7 +66,33 @@ class ProfileView:
     custom: tuple[CustomRole, ...] = ()
 
 
-View = PrincipalView | MemberFact | GroupView | ResourceView | ProfileView | str
+@dataclass(frozen=True, slots=True)
+class CallerFact:
+    """One who may ask for decisions.
+
+    Attributes:
+        id: `key:` and the SHA-256 of his key in hex, or `certificate:` and a name in his certificate.
+        tenants: in which he may ask; None: in all.
+        rate: his own limits of requests; None: those of everybody.
+    """
+
+    id: str
+    name: str
+    tenants: tuple[str, ...] | None
+    scopes: tuple[str, ...]
+    rate: str | None = None
+    expires: int = NEVER
+
+
+@dataclass(frozen=True, slots=True)
+class CallersView:
+    """All who may ask for decisions, those included whose time is over. One view, so that who is not in it is known
+    without a query; it is there even if nobody is."""
+
+    callers: tuple[CallerFact, ...] = ()
+
+
+View = PrincipalView | MemberFact | GroupView | ResourceView | ProfileView | CallersView | str
 Views = dict[str, "View | None"]
 
 
@@ -137,6 +164,8 @@ def dump(view: View | None) -> object:
             return ["resource", view.parent, view.attributes, view.deleted]
         case ProfileView():
             return ["profile", view.attributes, [[role.name, role.on, list(role.can)] for role in view.custom]]
+        case CallersView():
+            return ["callers", [_caller(each) for each in view.callers]]
 
 
 def undump(said: Any) -> View | None:
@@ -174,6 +203,8 @@ def undump(said: Any) -> View | None:
             return ResourceView(*said[1:])
         case "profile":
             return ProfileView(said[1], tuple(CustomRole(name, on, tuple(can)) for name, on, can in said[2]))
+        case "callers":
+            return CallersView(tuple(_read_caller(*each) for each in said[1]))
         case _:
             raise ValueError(f"no view: {said[0]}")
 
@@ -192,6 +223,11 @@ def _link(link: Link) -> list[object]:
     return [link.home, link.tenant, link.role, link.place, link.starts, link.expires, known]
 
 
+def _caller(caller: CallerFact) -> list[object]:
+    tenants = None if caller.tenants is None else list(caller.tenants)
+    return [caller.id, caller.name, tenants, list(caller.scopes), caller.rate, caller.expires]
+
+
 # The same few roles, places and groups are named by many views: one text of each is enough.
 
 
@@ -207,3 +243,9 @@ def _read_link(
     home: str, tenant: str, role: str, place: str, starts: int, expires: int, known: list[Any] | None
 ) -> Link:
     return Link(home, tenant, role, place, starts, expires, Membership(*known) if known else None)
+
+
+def _read_caller(
+    identity: str, name: str, tenants: list[str] | None, scopes: list[str], rate: str | None, expires: int
+) -> CallerFact:
+    return CallerFact(identity, name, None if tenants is None else tuple(tenants), tuple(scopes), rate, expires)

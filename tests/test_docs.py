@@ -332,7 +332,7 @@ class Server:
     """A service as `make run` starts it, on a port of its own, over the store in the page's folder."""
 
     def __init__(self) -> None:
-        dev = ["dev", "--policies", "policies/studio", "--http", "127.0.0.1:0", "--json"]
+        dev = ["dev", "--policies", "policies/studio", "--http", "127.0.0.1:0", "--grpc", "none", "--json"]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "bylaw", *dev],
             stdout=subprocess.PIPE,

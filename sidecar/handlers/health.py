@@ -9,7 +9,7 @@ from aiohttp import web
 from engine import BylawError
 from sidecar.answers import json_answer
 from sidecar.callers import Caller
-from sidecar.keys import KEEPER, POLICIES, TRAFFIC
+from sidecar.keys import CHECKS, POLICIES, TRAFFIC
 
 _STATUSES = ("ok", "degraded", "failed")
 _OVERALL = {"ok": "ready", "degraded": "degraded", "failed": "failed"}
@@ -28,11 +28,9 @@ async def ready(request: web.Request, _: Caller) -> web.Response:
     policies = request.app[POLICIES]
     loaded, problem = policies.loaded, policies.problem
     is_stopping = request.app[TRAFFIC].is_stopping
-    keeper = request.app[KEEPER]
     held = {"policy": loaded.policy.digest, "revision": loaded.facts.revision}
     checks = {"policies": {"status": "ok", **held} if problem is None else {**_degraded(problem), **held}}
-    if keeper is not None:
-        checks |= keeper.checks()
+    checks |= request.app[CHECKS]()
     worst = max((check["status"] for check in checks.values()), key=_STATUSES.index)
     status = "stopping" if is_stopping else _OVERALL[worst]
     is_up = not is_stopping and worst != "failed"

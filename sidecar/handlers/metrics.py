@@ -2,15 +2,52 @@
 
 from __future__ import annotations
 
+import asyncio
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
 from aiohttp import web
 
 from sidecar.callers import Caller
-from sidecar.keys import KEEPER, POLICIES
+from sidecar.keys import KEEPER, POLICIES, TELLINGS, TRAFFIC
+from sidecar.siblings import Siblings, Texts
+
+if TYPE_CHECKING:
+    from sidecar.jwks import Keys
+    from sidecar.metrics import Sources
+
+#: What not every process has: the other processes on the port, and keys of end users' tokens.
+SIBLINGS: Final = web.AppKey("SIBLINGS", Siblings)
+ISSUER_KEYS: Final[web.AppKey[Keys]] = web.AppKey("ISSUER_KEYS")
 
 
 async def metrics(request: web.Request, _: Caller) -> web.Response:
-    """Tell all metrics."""
-    from sidecar.metrics import CONTENT_TYPE, written  # few processes are asked
+    """Tell all metrics of all processes on the port."""
+    sources = await _sources(request.app)
+    from sidecar.metrics import CONTENT_TYPE, written
 
-    said = written(request.app[POLICIES].loaded.facts.questioner, request.app[KEEPER])
-    return web.Response(body=said, headers={"Content-Type": CONTENT_TYPE})
+    return web.Response(body=await written(sources), headers={"Content-Type": CONTENT_TYPE})
+
+
+async def own_metrics(app: web.Application) -> Texts:
+    """Tell those of this process alone, for its siblings."""
+    sources = await _sources(app)
+    from sidecar.metrics import texts
+
+    return await texts(sources)
+
+
+async def _sources(app: web.Application) -> Sources:
+    # Not every process is asked, and what writes metrics takes 0.1 s to come: so it comes when it is needed, and not on
+    # the loop.
+    await asyncio.to_thread(import_module, "sidecar.metrics")
+    from sidecar.metrics import Sources
+
+    return Sources(
+        app[POLICIES],
+        app[TELLINGS],
+        app[TRAFFIC],
+        app[KEEPER],
+        keys=app.get(ISSUER_KEYS),
+        siblings=app.get(SIBLINGS),
+    )

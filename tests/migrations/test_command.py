@@ -16,6 +16,8 @@ from tests.databases import StoreUrls
 
 ROOT = Path(__file__).parents[2]
 HEAD = migrating.head()
+ALL = sorted(path.name[:13] for path in (migrating.FOLDER / "versions").glob("[!_]*.py"))
+FIRST = "20261121_1400  All tables, the roles of the services, and the wall between tenants."
 MEMBER = "INSERT INTO memberships (tenant_id, type, id, status) VALUES ('acme', 'user', 'ann', 'active')"
 
 
@@ -32,17 +34,21 @@ def test_a_whole_life(empty_urls: StoreUrls, capsys: pytest.CaptureFixture[str])
     """Up, status and down do their work, say so in plain words, and exit with 0."""
     url = ["--database-url", empty_urls.owner]
 
-    codes = [main(["migrate", step, *url]) for step in ("status", "up", "up", "status", "down", "down")]
+    codes = [main(["migrate", step, *url]) for step in ("status", "up", "up", "status", *["down"] * len(ALL), "down")]
 
-    assert codes == [0] * 6
-    assert capsys.readouterr().out.splitlines() == [
+    said = capsys.readouterr().out.splitlines()
+    steps = said[1 + len(ALL) : 1 + 2 * len(ALL)]
+    assert codes == [0] * len(codes)
+    assert steps[0] == FIRST
+    assert [step.split()[0] for step in steps] == ALL
+    assert said == [
         "at no migration, to do:",
-        f"  {HEAD}",
-        f"{HEAD}  All tables, the roles of the services, and the wall between tenants.",
-        "1 step done",
+        *(f"  {name}" for name in ALL),
+        *steps,
+        f"{len(ALL)} steps done",
         "nothing to do: the tables are up to date",
         f"at {HEAD}, up to date",
-        f"{HEAD}  taken back: All tables, the roles of the services, and the wall between tenants.",
+        *(step.replace("  ", "  taken back: ", 1) for step in reversed(steps)),
         "nothing to take back: there are no tables",
     ]
 
@@ -56,10 +62,10 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
         found.append(json.loads(capsys.readouterr().out))
 
     assert found == [
-        {"current": None, "head": HEAD, "pending": [HEAD]},
-        {"applied": [HEAD], "current": HEAD},
+        {"current": None, "head": HEAD, "pending": ALL},
+        {"applied": ALL, "current": HEAD},
         {"applied": [], "current": HEAD},
-        {"undone": HEAD, "current": None},
+        {"undone": HEAD, "current": ALL[-2]},
     ]
 
 
@@ -157,7 +163,7 @@ def test_where_another_project_has_migrations(place: Path) -> None:
 
     done = subprocess.run(command, env={"PYTHONPATH": str(ROOT)}, capture_output=True, check=True)
 
-    assert json.loads(done.stdout)["applied"] == [HEAD]
+    assert json.loads(done.stdout)["applied"] == ALL
 
 
 def test_errors_as_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,6 +24,7 @@ from tests.databases import Cluster, Postgres, StoreUrls, quiet, run, sqlite_url
 
 ROOT = Path(__file__).parents[2]
 LATER = "29990101_0000"
+ALL = tuple(sorted(path.name[:13] for path in (migrating.FOLDER / "versions").glob("[!_]*.py")))
 EXTRA = '''"""Something that comes later."""
 import os
 import sqlalchemy as sa
@@ -86,6 +87,14 @@ async def table_names(url: str) -> set[str]:
     return set(names)
 
 
+async def down_to_nothing(url: str, report: Callable[[str], None] = quiet, *, lose_facts: bool = False) -> list[str]:
+    """Take all migrations back; return which, in order."""
+    undone: list[str] = []
+    while (step := await migrating.down(url, report=report, lose_facts=lose_facts)) is not None:
+        undone.append(step)
+    return undone
+
+
 def refused(coroutine: Any) -> str:
     with pytest.raises(StoreError) as caught:
         run(coroutine)
@@ -101,15 +110,27 @@ def test_up_down_up(empty_urls: StoreUrls) -> None:
 
     done = run(migrating.up(empty_urls.owner, report=told.append))
     there = run(table_names(empty_urls.owner))
-    undone = run(migrating.down(empty_urls.owner, report=told.append))
+    undone = run(down_to_nothing(empty_urls.owner, told.append))
     left = run(table_names(empty_urls.owner))
     again = run(migrating.up(empty_urls.owner, report=quiet))
 
-    assert done == again == (migrating.head(),)
-    assert undone == migrating.head()
+    assert done == again == ALL
+    assert undone == list(reversed(ALL))
     assert there == {*meta.tables, "alembic_version"}
     assert left == {"alembic_version"}
-    assert [line.split()[0] for line in told] == [migrating.head()] * 2
+    assert [line.split()[0] for line in told] == [*ALL, *reversed(ALL)]
+
+
+def test_each_step_back_is_taken_again(store_urls: StoreUrls) -> None:
+    """The last step, taken back and done again, leaves what was there."""
+    before = run(table_names(store_urls.owner))
+
+    undone = run(migrating.down(store_urls.owner, report=quiet))
+    between = run(table_names(store_urls.owner))
+    done = run(migrating.up(store_urls.owner, report=quiet))
+
+    assert (undone, done) == (ALL[-1], ALL[-1:])
+    assert between < before == run(table_names(store_urls.owner))
 
 
 def test_up_where_nothing_is_pending(store_urls: StoreUrls) -> None:
@@ -129,7 +150,7 @@ def test_status(empty_urls: StoreUrls) -> None:
     after = run(migrating.status(empty_urls.owner))
 
     head = migrating.head()
-    assert before == migrating.Status(None, head, (head,))
+    assert before == migrating.Status(None, head, ALL)
     assert after == migrating.Status(head, head, ())
 
 
@@ -206,13 +227,15 @@ def test_runs_at_once_in_one_process(empty_urls: StoreUrls, tmp_path: Path) -> N
         urls = (empty_urls.owner, other, empty_urls.owner)
         return await asyncio.gather(*(migrating.up(url, report=quiet) for url in urls))
 
-    assert run(race()) == [(migrating.head(),), (migrating.head(),), ()]
+    ours, others, late = run(race())
+    assert others == ALL
+    assert sorted([ours, late]) == [(), ALL]
 
 
 def test_roles_that_another_database_is_making(private_postgres: Cluster) -> None:
     """A role that is made for another database at this moment is waited for, and then taken as it is."""
     url = private_postgres.url("owner")
-    run(migrating.down(url, report=quiet))
+    run(down_to_nothing(url))
     private_postgres.execute("DROP ROLE bylaw_sidecar", "DROP ROLE bylaw_admin")
     waiting = (
         "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'bylaw migrate' AND wait_event_type = 'Lock'"
@@ -231,7 +254,7 @@ def test_roles_that_another_database_is_making(private_postgres: Cluster) -> Non
         await watch.close()
         return done
 
-    assert run(race()) == (migrating.head(),)
+    assert run(race()) == ALL
 
 
 def test_waiting_for_another_run_ends(postgres: Postgres) -> None:
@@ -410,15 +433,15 @@ def test_down_loses_facts_when_told_to(store_urls: StoreUrls) -> None:
     """Told to lose facts, down goes back."""
     run(write(store_urls.superuser, TENANT, MEMBER))
 
-    undone = run(migrating.down(store_urls.owner, lose_facts=True, report=quiet))
+    undone = run(down_to_nothing(store_urls.owner, lose_facts=True))
 
-    assert undone == migrating.head()
+    assert undone == list(reversed(ALL))
     assert run(table_names(store_urls.owner)) == {"alembic_version"}
 
 
 def test_down_leaves_the_roles_without_rights(private_postgres: Cluster) -> None:
     """Down takes back all that this database gave the roles, so that they could be dropped."""
-    run(migrating.down(private_postgres.url("owner"), report=quiet))
+    run(down_to_nothing(private_postgres.url("owner")))
 
     private_postgres.execute("DROP ROLE bylaw_sidecar", "DROP ROLE bylaw_admin")
 
@@ -439,7 +462,7 @@ def test_a_login_without_rights(move: Callable[..., Any], postgres_urls: StoreUr
 
 def test_an_owner_who_may_not_make_roles(private_postgres: Cluster) -> None:
     """Where roles are missing, the owner's login must be one that may make them."""
-    run(migrating.down(private_postgres.url("owner"), report=quiet))
+    run(down_to_nothing(private_postgres.url("owner")))
     private_postgres.execute("DROP ROLE bylaw_sidecar", "DROP ROLE bylaw_admin", "ALTER ROLE owner NOCREATEROLE")
 
     said = refused(migrating.up(private_postgres.url("owner"), report=quiet))
@@ -450,23 +473,23 @@ def test_an_owner_who_may_not_make_roles(private_postgres: Cluster) -> None:
 
 def test_an_owner_needs_no_right_to_make_roles_that_are_there(private_postgres: Cluster) -> None:
     """Roles that an administrator made serve as well."""
-    run(migrating.down(private_postgres.url("owner"), report=quiet))
+    run(down_to_nothing(private_postgres.url("owner")))
     private_postgres.execute("ALTER ROLE owner NOCREATEROLE")
 
-    assert run(migrating.up(private_postgres.url("owner"), report=quiet)) == (migrating.head(),)
+    assert run(migrating.up(private_postgres.url("owner"), report=quiet)) == ALL
 
 
 def test_a_schema_of_its_own(private_postgres: Cluster) -> None:
     """In a schema that is not open to all, the roles may find the tables, and no more after down."""
     url = private_postgres.url("owner")
-    run(migrating.down(url, report=quiet))
+    run(down_to_nothing(url))
     private_postgres.execute(
         "CREATE SCHEMA bylaw AUTHORIZATION owner", *(f"ALTER ROLE {login} SET search_path = bylaw" for login in LOGINS)
     )
 
     run(migrating.up(url, report=quiet))
     found = run(fetch(private_postgres.url("sidecar"), select(tenants)))
-    run(migrating.down(url, report=quiet))
+    run(down_to_nothing(url))
 
     assert found == []
     private_postgres.execute("DROP ROLE bylaw_sidecar", "DROP ROLE bylaw_admin")

@@ -18,7 +18,7 @@ import pytest
 import uvloop
 
 from sidecar.addresses import Address
-from sidecar.app import Service
+from sidecar.server import Service
 from sidecar.settings import Settings
 
 POLICIES = Path(__file__).parents[2] / "policies"

@@ -9,6 +9,7 @@ import pytest
 from bylaw.commands.serve import FLAGS
 from sidecar.addresses import Address, parse_address
 from sidecar.settings import DEFAULT_GRPC, Settings, SettingsError
+from sidecar.settings import FLAGS as SETTINGS_FLAGS
 from sidecar.settings import VARIABLES as SETTINGS_VARIABLES
 from store.environment import VARIABLES
 
@@ -59,7 +60,8 @@ def test_every_flag_is_a_setting() -> None:
     """The command line and the environment have one name for one thing, and secrets stand on no command line."""
     flags = {name.replace("-", "_") for name, _, _ in FLAGS}
 
-    assert flags | {"database_url", "cache_key", "decision_log_salt"} == set(SETTINGS_VARIABLES)
+    assert flags | {"database_url", "facts", "workers"} == set(SETTINGS_FLAGS)
+    assert set(SETTINGS_VARIABLES) - set(SETTINGS_FLAGS) == {"cache_key", "decision_log_salt"}
 
 
 def test_settings_go_to_workers_whole() -> None:

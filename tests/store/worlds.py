@@ -25,6 +25,7 @@ from store.database import Database
 from store.errors import RefusedError
 from store.writes import (
     assignments,
+    callers,
     custom_roles,
     groups,
     links,
@@ -79,6 +80,7 @@ async def _make_shared(writer: Writer) -> None:
         await platform_groups.add_member(write, "crew", "user:ann")
         await assignments.give_system(write, "user:ann", "system.root")
         await tokens.block(write, "user:eve", "j1", until=NOW - DAY)
+        await callers.add(write, "mail", certificate="dns:mail", tenants=None, scopes=["check"])
 
 
 async def _make_acme(writer: Writer) -> None:
@@ -249,6 +251,8 @@ CASES = [
     _case(tokens.block, "user:ann", "j2", until=NOW + DAY, how=_SHARED, keys_g="principal:user:ann"),
     _case(tokens.set_valid_after, "user:ann", NOW, how=_SHARED, keys_g="principal:user:ann"),
     _case(tokens.prune, how=_SHARED, keys_g="principal:user:eve"),
+    _case(callers.add, "shop", certificate="dns:s", tenants=["acme"], scopes=["check"], how=_SHARED, keys_g="callers"),
+    _case(callers.remove, "mail", how=_SHARED, keys_g="callers"),
 ]
 
 

@@ -1,0 +1,106 @@
+"""Envoy's check over HTTP: any method, at `/envoy` followed by the path that is asked about.
+
+    method, target, headers ──▶ `asked_of` ──▶ EnvoyCheck ──▶ `reply_of` ──▶ 200, 401, 403
+
+Nothing of the target is decoded, joined or redirected: what follows the prefix is what is decided on, byte for byte.
+Envoy itself writes `!` for bytes that are no UTF-8, so a path with a `!` is denied here. Bodies say nothing, and Envoy
+sends none unless it is told to.
+
+INVARIANT: an answer is 200, 401 or 403. Envoy takes 5xx for an error, which `failure_mode_allow` lets through, so a
+verdict of 503 is written as 403 with its code in the body. (What is no HTTP never comes here; 400 denies, too.)
+
+All of it but `make_handler` knows no library: the fast lane makes the same calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
+
+from aiohttp import web
+
+from sidecar.answers import response_of
+from sidecar.envoy import ENVOY, HOST, Asked, EnvoyCheck, Verdict, as_it_came, is_reserved
+from sidecar.exchange import Call, Reply, names_in, taken_over
+
+PREFIX: Final = "/envoy"
+#: For the router of aiohttp, under every method. It looks at decoded paths, and a `.` is no line end.
+PATH: Final = r"/envoy{path:[\s\S]*}"
+#: Under which Envoy sends a caller's key: its own `authorization` is the end user's.
+CALLER_KEY: Final = "bylaw-caller-key"
+#: By which Envoy is told what to take off a request.
+REMOVE: Final = "x-envoy-auth-headers-to-remove"
+
+Headers = Iterable[tuple[str, str]]
+
+
+def read(
+    method: str, target: str, headers: Headers, peer: str | None, trusted_hops: int, certificates: tuple[str, ...] = ()
+) -> tuple[Asked, Call]:
+    """Read a request.
+
+    Args:
+        target: as it stands in the request line.
+        headers: names and values, in order.
+        peer: the address of the other end.
+        trusted_hops: how many hops of `x-forwarded-for` are believed, Envoy being the first.
+        certificates: names in the client certificate that was verified.
+    """
+    sent: dict[str, list[str]] = {}
+    for name, value in headers:
+        sent.setdefault(name.lower(), []).append(value)
+    asked = Asked(
+        method,
+        as_it_came(target[len(PREFIX) :]) if target.startswith(PREFIX) else "",
+        tuple(sent.get("authorization", ())),
+        address_in(sent.get("x-forwarded-for", ()), trusted_hops),
+        tuple(name for name in sent if is_reserved(name)),
+    )
+    keys = tuple(f"Bearer {key}" for key in sent.get(CALLER_KEY, ()))
+    request_id = taken_over(sent.get("x-request-id", [None])[-1])
+    trace = (sent["traceparent"][-1], sent.get("tracestate", [""])[-1]) if "traceparent" in sent else None
+    return asked, Call(ENVOY, peer, HOST, keys, request_id, certificates=certificates, trace=trace)
+
+
+def address_in(forwarded: Iterable[str], trusted_hops: int) -> str | None:
+    """Return the address that the last hop to be believed has seen; None: no hop is, or it has seen none.
+
+    >>> address_in(["203.0.113.9, 198.51.100.7", "192.0.2.1"], 2)
+    '198.51.100.7'
+    """
+    named = [each.strip() for value in forwarded for each in value.split(",")]
+    return named[-trusted_hops] if 0 < trusted_hops <= len(named) else None
+
+
+def respond(check: EnvoyCheck, asked: Asked, call: Call) -> Reply | Awaitable[Reply]:
+    """Answer; nothing is raised, now or later."""
+    verdict = check.judge(asked, call)
+    return reply_of(verdict) if isinstance(verdict, Verdict) else _later(verdict)
+
+
+async def _later(verdict: Awaitable[Verdict]) -> Reply:
+    return reply_of(await verdict)
+
+
+def reply_of(verdict: Verdict) -> Reply:
+    """Write a verdict."""
+    if verdict.status == 200:
+        return Reply(200, b"", (*verdict.headers, (REMOVE, ",".join(verdict.removed))))
+    return Reply(401 if verdict.status == 401 else 403, verdict.body.encode(), verdict.headers)
+
+
+def make_handler(check: EnvoyCheck, trusted_hops: int = 0) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """Make the handler of `PATH`."""
+
+    async def handler(request: web.Request) -> web.Response:
+        names = names_in(request.get_extra_info("peercert"))
+        asked, call = read(
+            request.method, request.raw_path, request.headers.items(), request.remote, trusted_hops, names
+        )
+        found = respond(check, asked, call)
+        response = response_of(found if isinstance(found, Reply) else await found)
+        if check.gate.traffic.is_stopping:
+            response.force_close()
+        return response
+
+    return handler

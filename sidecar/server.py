@@ -1,0 +1,462 @@
+"""The service put together: parts made of settings, started, wired to each other, and stopped in order.
+
+`Service` is one running server of one process. What it is made of stands in `Parts`, what it answers in `create_app`
+and `FastLane`; both lanes, and Envoy's two ways, come to the same `Gate` and the same `Decider`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from engine.authorizer import Questioner
+from sidecar import addresses
+from sidecar.addresses import Address
+from sidecar.api import Api, Endpoint
+from sidecar.callers import ALL_SCOPES, PLAIN_SCOPES, Callers, LoopbackCallers
+from sidecar.decider import Decider, FileDecider, StoreDecider
+from sidecar.decision_id import DecisionIds
+from sidecar.envoy import EnvoyCheck
+from sidecar.errors import PublicError
+from sidecar.fast_lane import FastLane
+from sidecar.gate import Gate
+from sidecar.handlers import authzen, envoy_http, health
+from sidecar.handlers.explain import explain
+from sidecar.handlers.metrics import metrics
+from sidecar.handlers.openapi import openapi
+from sidecar.keys import BASE_URL, CHECKS, DECIDER, KEEPER, POLICIES, SETTINGS, TELLINGS, TRAFFIC, Checks
+from sidecar.logs import server_log
+from sidecar.middleware import make_guard, nothing_there, serve
+from sidecar.policies import Policies, accept_any
+from sidecar.settings import Settings
+from sidecar.tellings import Tellings
+from sidecar.traffic import Traffic
+
+if TYPE_CHECKING:
+    from sidecar.decision_log import DecisionLog
+    from sidecar.handlers.envoy_grpc import EnvoyGrpc
+    from sidecar.jwks import Keys
+    from sidecar.keeper import Keeper
+    from sidecar.stored_callers import Kind
+    from sidecar.tls import Renewing
+
+#: A connection that says nothing is kept for so long; also one that never ends its headers.
+KEEPALIVE_S = 75.0
+#: Rest of a body that is read after an answer, so that the answer is not lost in a reset.
+LINGER_S = 1.0
+#: After SIGTERM, for requests that are already on the wire of an open connection.
+GRACE_S = 0.25
+#: For answers that are being written while connections are closed.
+CLOSE_S = 0.5
+#: How often certificates are looked at.
+RENEW_S = 5.0
+#: How long a client may take to agree on a key, and to say goodbye.
+HANDSHAKE_S = 10.0
+GOODBYE_S = 1.0
+#: Of connections that wait to be accepted.
+BACKLOG = 1024
+
+
+@dataclass(slots=True)
+class Doors:
+    """Sockets, bound and not yet listening: of the decision API, and of Envoy's HTTP variant where it has its own."""
+
+    http: list[socket.socket]
+    envoy: list[socket.socket]
+
+    @classmethod
+    def open(cls, settings: Settings) -> Doors:
+        """Open those of the settings.
+
+        Raises:
+            OSError: an address cannot be had.
+        """
+        http = addresses.bind(settings.http)
+        try:
+            return cls(http, addresses.bind(settings.envoy_http) if settings.envoy_http is not None else [])
+        except OSError:
+            _close(http)
+            raise
+
+    @property
+    def all(self) -> list[socket.socket]:
+        return [*self.http, *self.envoy]
+
+
+class Service:
+    """One running server. `start`, then `stop`; each once.
+
+    Args:
+        report: is told what happens while it runs.
+        doors: where to listen, opened by somebody else, who also removes the file of a Unix socket; None: it opens
+            those of the settings.
+        stdout: the descriptor that is standard output to whoever started the service.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        report: Callable[[str], None],
+        doors: Doors | None = None,
+        stdout: int = 1,
+    ) -> None:
+        self.settings = settings
+        self.traffic = Traffic()
+        self.wake = asyncio.Event()
+        self.keeper = self._make_keeper()
+        self.policies = Policies(
+            settings.policies,
+            settings.facts,
+            report=report,
+            bind=self.keeper.bind if self.keeper else None,
+            accept=self.keeper.accept if self.keeper else accept_any,
+            settle_s=settings.watch_s,
+            policy_key=settings.policy_key,
+        )
+        self.decider = self._make_decider()
+        self.keys = self._make_keys()
+        self.log = self._make_log(stdout)
+        self.tellings = Tellings(self.log)
+        self.address = settings.http
+        self.grpc_address: Address | None = None
+        self._report = report
+        self._given = doors
+        self._doors = Doors([], [])
+        self._grpc: EnvoyGrpc | None = None
+        self._tls: Renewing | None = None
+        self._lanes: list[FastLane] = []
+        self._runners: list[web.AppRunner] = []
+        self._servers: list[asyncio.Server] = []
+        self._rest = AsyncExitStack()
+        self._watching: asyncio.Task[None] | None = None
+        self._renewing: asyncio.Task[None] | None = None
+
+    # --- parts -------------------------------------------------------------------------------------
+
+    def _make_keeper(self) -> Keeper | None:
+        if self.settings.facts is not None:
+            return None
+
+        from sidecar.keeper import Keeper  # it brings the database along
+
+        def questioner() -> Questioner | None:
+            return self.policies.loaded.facts.questioner if self.policies.is_loaded else None
+
+        settings = self.settings
+        return Keeper(
+            settings.database_url,
+            max_staleness_s=settings.max_staleness_s,
+            questioner=questioner,
+            redis_url=settings.redis_url,
+            cache_key=settings.cache_key,
+        )
+
+    def _make_decider(self) -> Decider:
+        keeper = self.keeper
+        if keeper is None:
+            return FileDecider(lambda: self.policies.loaded)
+        return StoreDecider(lambda: self.policies.loaded, keeper.cache, keeper.freshness, keeper.loader, keeper.reader)
+
+    def _make_keys(self) -> Keys | None:
+        if self.settings.jwks is None:
+            return None
+        from sidecar.jwks import Keys  # not every process has any
+        from sidecar.keeper import clock
+
+        return Keys(self.settings.jwks, clock=clock)
+
+    def _make_log(self, stdout: int) -> DecisionLog | None:
+        settings = self.settings
+        if settings.decision_log is None:
+            return None
+        from sidecar.decision_log import DecisionLog  # the same
+        from sidecar.log_options import LogOptions
+
+        options = LogOptions.parse(
+            settings.decision_log,
+            masks=settings.decision_log_mask,
+            salt=settings.decision_log_salt,
+            sample=settings.decision_log_sample,
+        )
+        return DecisionLog(options, process=str(os.getpid()), stdout=stdout)
+
+    def _make_callers(self) -> Callers:
+        settings, keeper = self.settings, self.keeper
+        hosts = addresses.own_names(self._doors.http) | ({settings.public_host} if settings.public_host else set())
+        if settings.callers == "loopback" or keeper is None:
+            return LoopbackCallers(hosts, ALL_SCOPES if settings.dev else PLAIN_SCOPES)
+        from sidecar.stored_callers import StoredCallers  # the same
+
+        kind: Kind = "mtls" if settings.callers == "mtls" else "token"
+        own = hosts if settings.http.is_loopback else None
+        return StoredCallers(keeper.cache, keeper.loader.load, time.time_ns, kind, hosts=own)
+
+    def _make_gate(self, callers: Callers) -> Gate:
+        settings = self.settings
+        has_limits = settings.rate_limit is not None or settings.callers != "loopback"
+        redis = self.keeper.redis if self.keeper is not None else None
+        limits = None
+        if has_limits:
+            from sidecar.limits import Limiter  # the same
+
+            limits = Limiter(settings.rate_limit, redis)
+        return Gate(callers, self.traffic, self.tellings, limits)
+
+    def _make_envoy(self, api: Api, gate: Gate) -> EnvoyCheck:
+        verifier = None
+        if self.keys is not None:
+            from sidecar.identity import TokenRules  # the same
+            from sidecar.tokens import Verifier
+
+            settings = self.settings
+            rules = TokenRules(
+                settings.issuer or "",
+                settings.audience or "",
+                tenant_claim=settings.tenant_claim,
+                roles_claim=settings.roles_claim,
+                service_claim=settings.service_claim,
+            )
+            verifier = Verifier(rules, self.keys, clock=time.time)
+        return EnvoyCheck(gate, api.decider, api.policies, api.ids, verifier)
+
+    # --- the life of it ----------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Load, then listen.
+
+        Raises:
+            OSError: an address cannot be had.
+            BylawError: the policy or the facts are broken, or something that is demanded is not there.
+        """
+        async with AsyncExitStack() as rest:
+            self._open_doors(rest)
+            if self.keeper is not None:
+                rest.push_async_callback(self.keeper.stop)
+                await self.keeper.start()
+            if self.keys is not None:
+                rest.push_async_callback(self.keys.stop)
+                await self.keys.start()
+            if self.log is not None:
+                await self.log.start()
+                rest.push_async_callback(self.log.stop)
+            await self.policies.start()
+            rest.push_async_callback(self._end_lanes)
+            await self._listen(await self._known_callers())
+            self._rest = rest.pop_all()
+        self._watching = asyncio.create_task(self.policies.watch(self.wake))
+        if self._tls is not None:
+            self._renewing = asyncio.create_task(self._renew(self._tls))
+
+    async def _renew(self, tls: Renewing) -> None:
+        """Look for new certificates from time to time."""
+        while True:
+            await asyncio.sleep(RENEW_S)
+            await asyncio.to_thread(tls.poll)
+
+    def _open_doors(self, rest: AsyncExitStack) -> None:
+        if self._given is not None:
+            self._doors = self._given
+        else:
+            self._doors = Doors.open(self.settings)
+            for place in filter(None, (self.settings.http.path, _path_of(self.settings.envoy_http))):
+                rest.callback(addresses.remove, place)
+        rest.callback(_close, self._doors.all)
+        self.address = addresses.shown(self._doors.http)
+
+    async def _known_callers(self) -> Callers:
+        """Make out who may ask, so that the first who does need not wait."""
+        callers = self._make_callers()
+        with suppress(PublicError):  # then who asks waits
+            await callers.known()
+        return callers
+
+    async def _listen(self, callers: Callers) -> None:
+        settings = self.settings
+        api = Api(self.decider, self.policies, DecisionIds(), self.tellings)
+        gate = self._make_gate(callers)
+        envoy = self._make_envoy(api, gate)
+        own = None if self._doors.envoy else envoy
+        tls = self._make_tls()
+        app = create_app(settings, self.policies, api, gate, self.keeper, self._base_url(), self.checks)
+        if self._doors.envoy:
+            await self._open(self._doors.envoy, envoy_app(envoy, settings), {}, gate, envoy, None)
+        else:
+            app.router.add_route("*", envoy_http.PATH, envoy_http.make_handler(envoy, settings.trusted_hops))
+        app.router.add_route("*", "/{path:.*}", make_guard(gate)(nothing_there))
+        await self._open(self._doors.http, app, api.endpoints, gate, own, tls)
+        if settings.grpc is not None:
+            await self._start_grpc(envoy, settings.grpc)
+
+    async def _open(
+        self,
+        doors: list[socket.socket],
+        app: web.Application,
+        endpoints: dict[str, Endpoint],
+        gate: Gate,
+        envoy: EnvoyCheck | None,
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        """Listen at some doors, with both lanes behind them."""
+        runner = _runner(app)
+        await runner.setup()
+        self._runners.append(runner)
+        if runner.server is None:
+            raise RuntimeError("it was never set up")
+        settings = self.settings
+        lane = FastLane(endpoints, gate, runner.server, settings.body_timeout_s, envoy, settings.trusted_hops)
+        self._lanes.append(lane)
+        loop = asyncio.get_running_loop()
+        for each in doors:
+            self._servers.append(await loop.create_server(lane.connection, sock=each, backlog=BACKLOG, **_over(tls)))
+
+    def _make_tls(self) -> ssl.SSLContext | None:
+        settings = self.settings
+        if settings.tls_certificate is None or settings.tls_key is None:
+            return None
+        from sidecar.tls import Renewing  # not every process speaks it
+
+        self._tls = Renewing(settings.tls_certificate, settings.tls_key, settings.tls_client_ca, report=self._report)
+        return self._tls.context
+
+    async def _start_grpc(self, envoy: EnvoyCheck, place: Address) -> None:
+        from sidecar.handlers.envoy_grpc import EnvoyGrpc  # 30 MiB, which not every process needs
+
+        server = EnvoyGrpc(envoy, is_shared=self._given is not None)
+        try:
+            self.grpc_address = await server.start(place)
+        except OSError as error:
+            if not self.settings.grpc_may_miss:
+                raise OSError(error.errno, f"{place}: {error.strerror or error}; see BYLAW_GRPC") from error
+            self._report(f"Envoy's gRPC is not served, since {place} is taken: set BYLAW_GRPC to another, or to none")
+            return
+        self._grpc = server
+
+    def checks(self) -> dict[str, dict[str, Any]]:
+        """Tell of what the service stands on, beside its policy, for `/ready`."""
+        found = self.keeper.checks() if self.keeper is not None else {}
+        if self.keys is not None:
+            found["keys"] = self.keys.status()
+        if self._tls is not None:
+            problem = self._tls.problem
+            degraded = {"status": "degraded", "error": "certificate", "message": problem}
+            found["tls"] = {"status": "ok"} if problem is None else degraded
+        return found
+
+    def _base_url(self) -> str | None:
+        if self.settings.public_url is not None:
+            return self.settings.public_url.rstrip("/")
+        scheme = "https" if self.settings.tls_certificate is not None else "http"
+        return None if self.address.path is not None else f"{scheme}://{self.address}"
+
+    async def stop(self) -> None:
+        """Stop accepting, answer what is in flight, close."""
+        self.traffic.stop()
+        for task in filter(None, (self._watching, self._renewing)):
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        await self._shut_the_doors()
+        draining = asyncio.create_task(self._grpc.stop(self.settings.drain_s)) if self._grpc is not None else None
+        # A request may be on the wire of an open connection, sent before its client could know.
+        await asyncio.sleep(GRACE_S)
+        await self.traffic.drained(self.settings.drain_s)
+        if draining is not None:
+            await draining
+        await self._rest.aclose()
+
+    async def _shut_the_doors(self) -> None:
+        """Listen no more, and let in whoever knocked before: their requests are on the wire, and would be lost."""
+        loop, tls = asyncio.get_running_loop(), self._tls.context if self._tls is not None else None
+        behind = [(each, self._lanes[-1], tls) for each in self._doors.http]
+        behind += [(each, self._lanes[0], None) for each in self._doors.envoy]
+        waiting = [(each, lane, how) for door, lane, how in behind for each in addresses.end_listening(door)]
+        for server in self._servers:
+            server.close()
+        for each, lane, how in waiting:
+            with suppress(OSError):  # it is gone again
+                await loop.connect_accepted_socket(lane.connection, each, **_over(how))
+
+    async def _end_lanes(self) -> None:
+        """End all connections, after those that are idle."""
+        for lane in self._lanes:
+            lane.close()
+        for runner in self._runners:
+            await runner.cleanup()
+        for lane in self._lanes:
+            lane.end()
+
+
+def _over(tls: ssl.SSLContext | None) -> dict[str, Any]:
+    """Say how connections speak."""
+    if tls is None:
+        return {}
+    return {"ssl": tls, "ssl_handshake_timeout": HANDSHAKE_S, "ssl_shutdown_timeout": GOODBYE_S}
+
+
+def create_app(
+    settings: Settings,
+    policies: Policies,
+    api: Api,
+    gate: Gate,
+    keeper: Keeper | None,
+    base_url: str | None,
+    checks: Checks,
+) -> web.Application:
+    """Wire the application of the decision API, but for what answers when nothing else does."""
+    app = web.Application()
+    app[CHECKS] = checks
+    app[SETTINGS] = settings
+    app[POLICIES] = policies
+    app[DECIDER] = api.decider
+    app[KEEPER] = keeper
+    app[TRAFFIC] = gate.traffic
+    app[TELLINGS] = gate.tellings
+    app[BASE_URL] = base_url
+    guard = make_guard(gate)
+    for path, endpoint in api.endpoints.items():
+        app.router.add_post(path, guard(serve(endpoint)))
+    app.router.add_post("/explain", guard(explain))
+    app.router.add_get(authzen.METADATA, guard(authzen.metadata))
+    app.router.add_get("/openapi.json", guard(openapi))
+    app.router.add_get("/health", guard(health.health, is_probe=True))
+    app.router.add_get("/ready", guard(health.ready, is_probe=True))
+    app.router.add_get("/metrics", guard(metrics, is_probe=True))
+    return app
+
+
+def envoy_app(envoy: EnvoyCheck, settings: Settings) -> web.Application:
+    """Wire an application that answers Envoy's HTTP variant, and nothing else."""
+    app = web.Application()
+    app.router.add_route("*", envoy_http.PATH, envoy_http.make_handler(envoy, settings.trusted_hops))
+    return app
+
+
+def _runner(app: web.Application) -> web.AppRunner:
+    return web.AppRunner(
+        app,
+        access_log=None,
+        auto_decompress=False,  # a small body must not become a large one
+        keepalive_timeout=KEEPALIVE_S,
+        lingering_time=LINGER_S,
+        logger=server_log(),
+        shutdown_timeout=CLOSE_S,
+    )
+
+
+def _close(sockets: list[socket.socket]) -> None:
+    for each in sockets:
+        each.close()
+
+
+def _path_of(address: Address | None) -> str | None:
+    return address.path if address is not None else None
