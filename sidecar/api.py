@@ -25,6 +25,7 @@ from sidecar.policies import Policies
 from sidecar.readings import Loaded
 from sidecar.strict_json import parse
 from sidecar.tellings import Tellings
+from sidecar.tracing import Tracing
 from sidecar.wire import Batch, Reader
 
 CHECK: Final = "/check"
@@ -54,10 +55,16 @@ class Api:
     policies: Policies
     ids: DecisionIds
     tellings: Tellings
+    tracing: Tracing | None = None
 
     @property
     def endpoints(self) -> dict[str, Endpoint]:
-        return {CHECK: self.check, EVALUATION: self.evaluation, EVALUATIONS: self.evaluations}
+        found: dict[str, Endpoint] = {
+            CHECK: self.check,
+            EVALUATION: self.evaluation,
+            EVALUATIONS: self.evaluations,
+        }
+        return found if self.tracing is None else {path: self.tracing.traced(each) for path, each in found.items()}
 
     def check(self, call: Call, caller: Caller, body: bytes) -> Reply | Awaitable[Reply]:
         """Answer `POST /check`."""
@@ -102,6 +109,7 @@ class Api:
             found = await self.decider.answer(attempt, questions(question), call.at_least)
         except StaleError:
             found = answer_stale(question, self.policies.loaded, self.ids)
+        self.tellings.waited += 1
         return self._told(call, caller, found)
 
     def _told(self, call: Call, caller: Caller, found: Answer) -> Reply:

@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import signal
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import uvloop
 
 from engine import BylawError, diagnostics
+from sidecar.doors import Doors
 from sidecar.garbage import keep_short
 from sidecar.greeting import example_answer, greet
-from sidecar.logs import set_up
+from sidecar.logs import set_up, tell
 from sidecar.policies import describe
-from sidecar.server import Doors, Service
+from sidecar.server import Service
 from sidecar.settings import Settings
+from sidecar.siblings import Siblings
 from store.errors import StoreError
 
 
@@ -45,17 +47,30 @@ class Voice:
 
 def run(settings: Settings, *, is_person: bool = False) -> int:
     """Serve in this process until told to stop; return the exit code."""
-    set_up()
-    return uvloop.run(live(settings, Voice(_print, complain, report, is_person), asyncio.Event()))
+    set_up(settings.log_format)
+    voice = Voice(
+        ready=_print,
+        failed=lambda text: tell(text, settings.log_format),
+        report=lambda text: tell(f"bylaw: {text}", settings.log_format, level=logging.INFO),
+        is_person=is_person,
+    )
+    return uvloop.run(live(settings, voice, asyncio.Event()))
 
 
-async def live(settings: Settings, voice: Voice, stopping: asyncio.Event, doors: Doors | None = None) -> int:
+async def live(
+    settings: Settings,
+    voice: Voice,
+    stopping: asyncio.Event,
+    given: Doors | None = None,
+    siblings: Siblings | None = None,
+    stdout: int = 1,
+) -> int:
     """Start, tell, and serve until told to stop, by a signal or by the event; return the exit code."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     try:
-        service = Service(settings, report=voice.report, doors=doors)
+        service = Service(settings, report=voice.report, given=given, siblings=siblings, stdout=stdout)
         loop.add_signal_handler(signal.SIGHUP, service.wake.set)
         if not await _started(service, stopping):
             return 0
@@ -84,7 +99,9 @@ async def _started(service: Service, stopping: asyncio.Event) -> bool:
 
 async def _greeting(service: Service, settings: Settings, *, is_person: bool) -> str:
     answer = await example_answer(service.decider) if is_person and not settings.json else None
-    return greet(service.address, service.policies.loaded, answer, is_person=is_person, as_json=settings.json)
+    scheme = "http" if settings.tls_certificate is None else "https"
+    loaded = service.policies.loaded
+    return greet(service.address, loaded, answer, is_person=is_person, as_json=settings.json, scheme=scheme)
 
 
 def failure(error: BylawError | OSError, settings: Settings) -> str:
@@ -110,13 +127,3 @@ def _sentence(error: BylawError | OSError, settings: Settings) -> str:
 
 def _print(text: str) -> None:
     print(text, flush=True)
-
-
-def complain(text: str) -> None:
-    """Write to standard error, where it is read at once."""
-    print(text, file=sys.stderr, flush=True)
-
-
-def report(text: str) -> None:
-    """Tell what happens."""
-    complain(f"bylaw: {text}")

@@ -233,6 +233,7 @@ class EnvoyCheck:
             found = await self.decider.answer(case.attempt, (case.question,), None)
         except StaleError:
             found = case.stale(self.policies.loaded)
+        self.gate.tellings.waited += 1
         return self._told(case, found, call)
 
     # --- telling -----------------------------------------------------------------------------------

@@ -332,7 +332,6 @@ class Connection(asyncio.Protocol):
 
     def _refuse_slow_body(self, call: Call) -> None:
         self._end_body()
-        self._ahead = b""
         error = PublicError(408, "body_timeout", f"the body was not complete within {self._lane.body_timeout_s:g} s")
         self._lane.gate.tellings.refuse(error)
         self._write(refusal(error, call.request_id), call.request_id)

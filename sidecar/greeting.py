@@ -24,27 +24,34 @@ _BLANK = {"tenant": "TENANT", "subject": "user:ID", "action": "ACTION", "resourc
 _NOT_THERE = ("unknown_resource", "tenant_inactive")
 
 
-def greet(address: Address, loaded: Loaded, answer: str | None, *, is_person: bool, as_json: bool) -> str:
+def greet(
+    address: Address, loaded: Loaded, answer: str | None, *, is_person: bool, as_json: bool, scheme: str = "http"
+) -> str:
     """Write the start-up text: for a machine one line, for a person also a request to copy and its answer.
 
     Args:
         answer: to the example, as `example_answer` gives it.
+        scheme: of URLs here.
     """
     if as_json:
         said = {"listening": str(address), "policy": loaded.policy.digest, "revision": loaded.facts.revision}
         return json.dumps(said)
-    line = f"bylaw listens on {url_of(address)} (policy {loaded.policy.digest[:19]}…)"
-    return "\n".join([line, *_try(address, answer)]) if is_person else line
+    line = f"bylaw listens on {url_of(address, scheme)} (policy {loaded.policy.digest[:19]}…)"
+    return "\n".join([line, *_try(address, answer, scheme)]) if is_person else line
 
 
-def url_of(address: Address) -> str:
+def url_of(address: Address, scheme: str) -> str:
     """Name an address as a URL, where it has one."""
-    return str(address) if address.path is not None else f"http://{address}"
+    return str(address) if address.path is not None else f"{scheme}://{address}"
 
 
-def _try(address: Address, answer: str | None) -> list[str]:
+def _try(address: Address, answer: str | None, scheme: str) -> list[str]:
     question = json.dumps(_EXAMPLE if answer else _BLANK)
-    where = ["--unix-socket", address.path, "http://localhost/check"] if address.path else [f"{url_of(address)}/check"]
+    where = (
+        ["--unix-socket", address.path, "http://localhost/check"]
+        if address.path
+        else [f"{url_of(address, scheme)}/check"]
+    )
     command = shlex.join(["curl", "-s", *where, "-H", "Content-Type: application/json", "-d", question])
     shape = answer or '{"decision": …, "context": {"code": …, "by": …, "at": …, "because": …}}'
     return ["", "Try:", f"  {command}", "It answers:", f"  {shape}", ""]

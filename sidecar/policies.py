@@ -44,6 +44,7 @@ class Policies:
 
     Attributes:
         problem: why what lies on disk is not what is loaded; None if it is.
+        loads, refusals: how often something was loaded, or refused.
 
     Raises:
         BylawError: the policy key is none.
@@ -62,6 +63,7 @@ class Policies:
         policy_key: bytes | str | None = None,
     ) -> None:
         self.problem: BylawError | None = None
+        self.loads = self.refusals = 0
         self._disk = Disk(policies, facts, clock=clock)
         self._policy_keys = None if policy_key is None else _parse_keys(policy_key)
         self._bind = bind
@@ -152,12 +154,14 @@ class Policies:
             self._refuse(reading, BylawError("internal", "the policy could not be loaded; the log says more"))
         else:
             before = self._loaded
+            self.loads += 1
             self._loaded, self._candidate, self._refused, self.problem = loaded, None, None, None
             if before is not None:
                 self._report(_told(loaded, before))
 
     def _refuse(self, reading: Reading, error: BylawError) -> None:
         self._refused, self.problem = reading.digest, error
+        self.refusals += 1
         if self._loaded is not None:
             self._report(
                 f"what lies on disk is not loaded, what was loaded before goes on deciding:\n{describe(error)}"

@@ -13,32 +13,35 @@ import ssl
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
 from engine.authorizer import Questioner
-from sidecar import addresses
+from sidecar import addresses, doors
 from sidecar.addresses import Address
 from sidecar.api import Api, Endpoint
 from sidecar.callers import ALL_SCOPES, PLAIN_SCOPES, Callers, LoopbackCallers
 from sidecar.decider import Decider, FileDecider, StoreDecider
 from sidecar.decision_id import DecisionIds
+from sidecar.doors import Doors
 from sidecar.envoy import EnvoyCheck
 from sidecar.errors import PublicError
 from sidecar.fast_lane import FastLane
 from sidecar.gate import Gate
 from sidecar.handlers import authzen, envoy_http, health
 from sidecar.handlers.explain import explain
-from sidecar.handlers.metrics import metrics
+from sidecar.handlers.metrics import ISSUER_KEYS, SIBLINGS, metrics, own_metrics
 from sidecar.handlers.openapi import openapi
 from sidecar.keys import BASE_URL, CHECKS, DECIDER, KEEPER, POLICIES, SETTINGS, TELLINGS, TRAFFIC, Checks
 from sidecar.logs import server_log
 from sidecar.middleware import make_guard, nothing_there, serve
 from sidecar.policies import Policies, accept_any
 from sidecar.settings import Settings
+from sidecar.siblings import Siblings
 from sidecar.tellings import Tellings
+from sidecar.tracing import Tracing
+from sidecar.tracing import set_up as set_up_tracing
 from sidecar.traffic import Traffic
 
 if TYPE_CHECKING:
@@ -66,39 +69,14 @@ GOODBYE_S = 1.0
 BACKLOG = 1024
 
 
-@dataclass(slots=True)
-class Doors:
-    """Sockets, bound and not yet listening: of the decision API, and of Envoy's HTTP variant where it has its own."""
-
-    http: list[socket.socket]
-    envoy: list[socket.socket]
-
-    @classmethod
-    def open(cls, settings: Settings) -> Doors:
-        """Open those of the settings.
-
-        Raises:
-            OSError: an address cannot be had.
-        """
-        http = addresses.bind(settings.http)
-        try:
-            return cls(http, addresses.bind(settings.envoy_http) if settings.envoy_http is not None else [])
-        except OSError:
-            _close(http)
-            raise
-
-    @property
-    def all(self) -> list[socket.socket]:
-        return [*self.http, *self.envoy]
-
-
 class Service:
     """One running server. `start`, then `stop`; each once.
 
     Args:
         report: is told what happens while it runs.
-        doors: where to listen, opened by somebody else, who also removes the file of a Unix socket; None: it opens
-            those of the settings.
+        given: where to listen, opened by somebody else, who also removes the file of a Unix socket, and holds the place
+            of gRPC; None: it opens those of the settings.
+        siblings: the other processes on the port, which tell each other their metrics.
         stdout: the descriptor that is standard output to whoever started the service.
     """
 
@@ -107,10 +85,13 @@ class Service:
         settings: Settings,
         *,
         report: Callable[[str], None],
-        doors: Doors | None = None,
+        given: Doors | None = None,
+        siblings: Siblings | None = None,
         stdout: int = 1,
     ) -> None:
         self.settings = settings
+        self.siblings = siblings
+        self.tracing: Tracing | None = None
         self.traffic = Traffic()
         self.wake = asyncio.Event()
         self.keeper = self._make_keeper()
@@ -130,7 +111,7 @@ class Service:
         self.address = settings.http
         self.grpc_address: Address | None = None
         self._report = report
-        self._given = doors
+        self._given = given
         self._doors = Doors([], [])
         self._grpc: EnvoyGrpc | None = None
         self._tls: Renewing | None = None
@@ -249,6 +230,13 @@ class Service:
             if self.log is not None:
                 await self.log.start()
                 rest.push_async_callback(self.log.stop)
+            self.tracing = set_up_tracing()
+            if self.tracing is not None:
+                rest.push_async_callback(self.tracing.close)
+                if self.keeper is not None:
+                    self.keeper.loader.span = self.tracing.span
+            if self.siblings is not None:
+                rest.push_async_callback(self.siblings.close)
             await self.policies.start()
             rest.push_async_callback(self._end_lanes)
             await self._listen(await self._known_callers())
@@ -268,9 +256,9 @@ class Service:
             self._doors = self._given
         else:
             self._doors = Doors.open(self.settings)
-            for place in filter(None, (self.settings.http.path, _path_of(self.settings.envoy_http))):
-                rest.callback(addresses.remove, place)
-        rest.callback(_close, self._doors.all)
+            for path in self._doors.paths:
+                rest.callback(addresses.remove, path)
+        rest.callback(doors.close, self._doors.all)
         self.address = addresses.shown(self._doors.http)
 
     async def _known_callers(self) -> Callers:
@@ -282,12 +270,17 @@ class Service:
 
     async def _listen(self, callers: Callers) -> None:
         settings = self.settings
-        api = Api(self.decider, self.policies, DecisionIds(), self.tellings)
+        api = Api(self.decider, self.policies, DecisionIds(), self.tellings, self.tracing)
         gate = self._make_gate(callers)
         envoy = self._make_envoy(api, gate)
         own = None if self._doors.envoy else envoy
         tls = self._make_tls()
         app = create_app(settings, self.policies, api, gate, self.keeper, self._base_url(), self.checks)
+        if self.keys is not None:
+            app[ISSUER_KEYS] = self.keys
+        if self.siblings is not None:
+            app[SIBLINGS] = self.siblings
+            await self.siblings.open(lambda: own_metrics(app))
         if self._doors.envoy:
             await self._open(self._doors.envoy, envoy_app(envoy, settings), {}, gate, envoy, None)
         else:
@@ -335,11 +328,9 @@ class Service:
         try:
             self.grpc_address = await server.start(place)
         except OSError as error:
-            if not self.settings.grpc_may_miss:
-                raise OSError(error.errno, f"{place}: {error.strerror or error}; see BYLAW_GRPC") from error
-            self._report(f"Envoy's gRPC is not served, since {place} is taken: set BYLAW_GRPC to another, or to none")
-            return
-        self._grpc = server
+            self._report(doors.missed(self.settings, error))
+        else:
+            self._grpc = server
 
     def checks(self) -> dict[str, dict[str, Any]]:
         """Tell of what the service stands on, beside its policy, for `/ready`."""
@@ -451,12 +442,3 @@ def _runner(app: web.Application) -> web.AppRunner:
         logger=server_log(),
         shutdown_timeout=CLOSE_S,
     )
-
-
-def _close(sockets: list[socket.socket]) -> None:
-    for each in sockets:
-        each.close()
-
-
-def _path_of(address: Address | None) -> str | None:
-    return address.path if address is not None else None

@@ -33,7 +33,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from sidecar import addresses
+from sidecar import addresses, doors
+from sidecar.doors import Doors, hold_grpc
 from sidecar.logs import set_up, tell
 from sidecar.settings import Settings
 from sidecar.siblings import Siblings, forget
@@ -64,37 +65,26 @@ def serve(settings: Settings) -> int:
 
 async def _supervise(settings: Settings, *, is_person: bool) -> int:
     try:
-        http, envoy = _bind(settings)
+        place = Doors.open(settings)
+        settings, grpc, problem = hold_grpc(settings)
     except OSError as error:
         from sidecar.app import failure
 
         tell(failure(error, settings), settings.log_format)
         return 2
-    addresses.hold([*http, *envoy])
-    paths = [each.getsockname() for each in (*http, *envoy) if each.family == socket.AF_UNIX]
+    if problem is not None:
+        tell(f"bylaw: {problem}", settings.log_format, level=logging.WARNING)
+    addresses.hold(place.all)
     meeting = _make_meeting(settings.log_format)
     try:
-        return await Supervisor(settings, http, envoy, is_person=is_person, meeting=meeting).run()
+        return await Supervisor(settings, place, is_person=is_person, meeting=meeting).run()
     finally:
-        _close([*http, *envoy])
+        paths = place.paths
+        doors.close([*place.all, *grpc])
         for path in paths:
             addresses.remove(path)
         if meeting is not None:
             shutil.rmtree(meeting, ignore_errors=True)
-
-
-def _bind(settings: Settings) -> tuple[list[socket.socket], list[socket.socket]]:
-    """Take the addresses of the decision API, and of Envoy's HTTP variant where it has its own.
-
-    Raises:
-        OSError: one cannot be had.
-    """
-    http = addresses.bind(settings.http)
-    try:
-        return http, addresses.bind(settings.envoy_http) if settings.envoy_http is not None else []
-    except OSError:
-        _close(http)
-        raise
 
 
 def _make_meeting(log_format: str) -> Path | None:
@@ -112,15 +102,14 @@ class Supervisor:
     """Keeps N children alive. `run`, once.
 
     Args:
-        http, envoy: held sockets of the decision API, and of Envoy's HTTP variant where it has its own.
+        place: held sockets.
         meeting: the directory where children ask each other for metrics.
     """
 
     def __init__(
         self,
         settings: Settings,
-        http: Sequence[socket.socket],
-        envoy: Sequence[socket.socket],
+        place: Doors,
         *,
         is_person: bool,
         meeting: Path | None = None,
@@ -130,9 +119,10 @@ class Supervisor:
         self._log_format = settings.log_format
         self._end_s = settings.drain_s + END_S
         self._meeting = meeting
-        handed = [settings.to_json(), is_person, None if meeting is None else str(meeting), len(http)]
-        self._handed = json.dumps(handed).encode() + b"\n"
-        self._sockets = (*http, *envoy)
+        self._stdout = os.dup(1)  # a child's own leads to us
+        handed = [settings.to_json(), is_person, None if meeting is None else str(meeting), len(place.http)]
+        self._handed = json.dumps([*handed, self._stdout]).encode() + b"\n"
+        self._sockets = place.all
         self._clock = clock
         self._stopping = asyncio.Event()
         self._children: set[Process] = set()
@@ -200,13 +190,13 @@ class Supervisor:
                 *(sys.executable, "-P", "-m", "sidecar", "--worker", *map(str, descriptors)),
                 stdin=PIPE,
                 stdout=PIPE,
-                pass_fds=descriptors,
+                pass_fds=[*descriptors, self._stdout],
                 process_group=0,
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},  # what was found here
                 limit=MAX_LINE,
             )
         finally:
-            _close(sockets)  # the child has them, and when it is gone they must be, too
+            doors.close(sockets)  # the child has them, and when it is gone they must be, too
 
     async def _talk(self, child: Process) -> None:
         """Hand the settings over, and listen to its end."""
@@ -241,7 +231,7 @@ class Supervisor:
 
     async def _end_when_told(self) -> None:
         await self._stopping.wait()
-        _close(self._sockets)
+        doors.close(self._sockets)
         _send(signal.SIGTERM, self._children)
         asyncio.get_running_loop().call_later(self._end_s, _send, signal.SIGKILL, self._children)
 
@@ -277,11 +267,6 @@ def _send(number: signal.Signals, children: set[Process] | list[Process]) -> Non
             child.send_signal(number)
 
 
-def _close(sockets: Sequence[socket.socket]) -> None:
-    for each in sockets:
-        each.close()
-
-
 # --- a child ------------------------------------------------------------------------------------------
 
 
@@ -293,27 +278,20 @@ def work(descriptors: Sequence[int]) -> int:
     handed = sys.stdin.buffer.readline()
     if not handed:
         return 0  # who started it is gone
-    text, is_person, meeting, of_http = json.loads(handed)
+    text, is_person, meeting, of_http, stdout = json.loads(handed)
     settings, sockets = Settings.from_json(text), [socket.socket(fileno=each) for each in descriptors]
     siblings = Siblings(Path(meeting), str(os.getpid())) if meeting is not None else None
     set_up(settings.log_format)
     try:
-        return uvloop.run(_work(settings, sockets[:of_http], sockets[of_http:], is_person, siblings))
+        return uvloop.run(_work(settings, Doors(sockets[:of_http], sockets[of_http:]), is_person, siblings, stdout))
     finally:
         if siblings is not None and os.getppid() != supervisor:
             siblings.tidy()  # it would have
 
 
-async def _work(
-    settings: Settings,
-    http: list[socket.socket],
-    envoy: list[socket.socket],
-    is_person: bool,
-    siblings: Siblings | None,
-) -> int:
+async def _work(settings: Settings, place: Doors, is_person: bool, siblings: Siblings | None, stdout: int) -> int:
     import sidecar.metrics  # noqa: F401  # who is asked by a sibling has no time for it
     from sidecar.app import Voice, live
-    from sidecar.server import Doors
 
     stopping = asyncio.Event()
     _stop_at_end_of_input(stopping)
@@ -324,7 +302,7 @@ async def _work(
         report=lambda text: tell(f"bylaw[{os.getpid()}]: {text}", settings.log_format, level=logging.INFO),
         is_person=is_person,
     )
-    return await live(settings, voice, stopping, Doors(http, envoy))
+    return await live(settings, voice, stopping, place, siblings, stdout)
 
 
 def _stop_at_end_of_input(stopping: asyncio.Event) -> None:

@@ -69,7 +69,7 @@ def log_decisions(folder: Path, questions: Sequence[Request | HttpRequest], **ch
     facts = Facts.load(STUDIO / "facts.yaml", policy)
 
     async def talk() -> None:
-        log = DecisionLog(LogOptions(f"file:{folder}", **changes), process="one")
+        log = DecisionLog(LogOptions(f"file:{folder}", stop_s=10, **changes), process="one")
         await log.start()
         for number, question in enumerate(questions):
             log.note(question, answer_to(question, policy, facts, number), "loopback", None, "/check")

@@ -60,8 +60,8 @@ def note(log: DecisionLog, first: int, last: int) -> None:
 
 
 def log_to(folder: Path, **changes: Any) -> DecisionLog:
-    """A log into files."""
-    return DecisionLog(LogOptions(f"file:{folder}", **changes), process="one")
+    """A log into files, which has time to stop."""
+    return DecisionLog(LogOptions(f"file:{folder}", **{"stop_s": PATIENCE_S} | changes), process="one")
 
 
 def lines_in(folder: Path) -> list[dict[str, Any]]:

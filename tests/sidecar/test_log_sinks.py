@@ -23,7 +23,7 @@ from sidecar.log_options import LogOptions
 from tests.sidecar.logged import PATIENCE_S, broken, lines_in, log_to, note, until
 
 ROOT = Path(__file__).parents[2]
-QUICK = {"pause_s": 0.001}
+QUICK = {"pause_s": 0.001, "stop_s": PATIENCE_S}
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
