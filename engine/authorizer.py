@@ -236,8 +236,9 @@ class Questioner:
     def routed(self, match: Match, request: HttpRequest) -> tuple[Request, tuple[tuple[str, str], ...]]:
         """The request that a route makes of a method and a path, and the bindings to check beside it."""
         route, bound = match.route, dict(match.bindings)
-        action = self.model.actions[route.action or ""]
-        info = self.model.types[action.type]
+        kind, _, name = (route.action or "").partition(".")
+        info = self.model.types[kind]
+        action = info.actions[name]
         tenant = bound.get(self.model.tenant)
         properties: dict[str, object] = {} if tenant is None else {"tenant": tenant}
         others = tuple((kind, identity) for kind, identity in match.bindings if kind != self.model.tenant)

@@ -49,7 +49,7 @@ def run(settings: Settings, *, is_person: bool = False) -> int:
     """Serve in this process until told to stop; return the exit code."""
     set_up(settings.log_format)
     voice = Voice(
-        ready=_print,
+        ready=_print if settings.decision_log != "stdout" else lambda text: tell(text, settings.log_format),
         failed=lambda text: tell(text, settings.log_format),
         report=lambda text: tell(f"bylaw: {text}", settings.log_format, level=logging.INFO),
         is_person=is_person,

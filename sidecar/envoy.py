@@ -22,6 +22,7 @@ application reads `X_Bylaw_Subject` and `x-bylaw-subject` into one variable.
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Awaitable, Iterator, Mapping
 from dataclasses import dataclass
@@ -57,6 +58,8 @@ HOST: Final = "localhost"
 SUBJECT: Final = "x-bylaw-subject"
 TENANT: Final = "x-bylaw-tenant"
 DECISION_ID: Final = "x-bylaw-decision-id"
+#: What the policy's `with` asks of whoever enforces it, as JSON: Envoy knows none, so the application must see them.
+OBLIGATIONS: Final = "x-bylaw-obligations"
 #: What a policy's `context` calls the end user's address.
 ADDRESS: Final = "ip"
 #: How long a check may wait for facts or keys; Envoy waits 0.2 s if it is not told otherwise.
@@ -88,9 +91,7 @@ def spellings(name: str) -> Iterator[str]:
         yield first + "".join(mark + part for mark, part in zip(marks, rest, strict=True))
 
 
-_OURS: Final = (SUBJECT, TENANT, DECISION_ID)
-_BESIDE_OURS: Final = tuple(each for name in _OURS for each in spellings(name) if each != name)
-_NO_TENANT: Final = (TENANT, *_BESIDE_OURS)
+_OURS: Final = tuple(each for name in (SUBJECT, TENANT, DECISION_ID, OBLIGATIONS) for each in spellings(name))
 
 
 class Asked(NamedTuple):
@@ -283,12 +284,20 @@ def _refusal(
 
 def _marks(case: _Case, found: _Found) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
     """Say which headers a request gets, and which it loses: none stands in both, for Envoy removes last."""
-    who = (SUBJECT, quote(case.question.subject, _PLAIN))
-    which = (DECISION_ID, found.id)
+    given = [(SUBJECT, quote(case.question.subject, _PLAIN))]
+    if found.tenant is not None:
+        given.append((TENANT, quote(found.tenant, _PLAIN)))
+    given.append((DECISION_ID, found.id))
+    if obligations := found.decision.obligations:
+        given.append((OBLIGATIONS, quote(json.dumps([each.as_json() for each in obligations]), _PLAIN)))
     others = tuple(name for name in case.asked.reserved if name not in _OURS)
-    if found.tenant is None:
-        return (who, which), (*_NO_TENANT, *others)
-    return (who, (TENANT, quote(found.tenant, _PLAIN)), which), (*_BESIDE_OURS, *others)
+    return tuple(given), (*_lost(tuple(name for name, _ in given)), *others)
+
+
+@lru_cache(16)
+def _lost(given: tuple[str, ...]) -> tuple[str, ...]:
+    """List all names that an application may take for one of ours, but those that are given."""
+    return tuple(name for name in _OURS if name not in given)
 
 
 # --- one request ------------------------------------------------------------------------------------------------------

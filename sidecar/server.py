@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
+import re
 import socket
 import ssl
 import time
@@ -60,6 +62,8 @@ LINGER_S = 1.0
 GRACE_S = 0.25
 #: For answers that are being written while connections are closed.
 CLOSE_S = 0.5
+#: Longest line of a head: as much as Envoy lets through to it, since what it asks about is in them.
+MAX_LINE = 64 * 1024
 #: How often certificates are looked at.
 RENEW_S = 5.0
 #: How long a client may take to agree on a key, and to say goodbye.
@@ -169,7 +173,7 @@ class Service:
             salt=settings.decision_log_salt,
             sample=settings.decision_log_sample,
         )
-        return DecisionLog(options, process=str(os.getpid()), stdout=stdout)
+        return DecisionLog(options, process=_own_name(), stdout=stdout)
 
     def _make_callers(self) -> Callers:
         settings, keeper = self.settings, self.keeper
@@ -387,6 +391,11 @@ class Service:
             lane.end()
 
 
+def _own_name() -> str:
+    """Name this process among those of all machines."""
+    return re.sub(r"[^A-Za-z0-9.-]", "-", f"{platform.node()}-{os.getpid()}")
+
+
 def _over(tls: ssl.SSLContext | None) -> dict[str, Any]:
     """Say how connections speak."""
     if tls is None:
@@ -436,6 +445,8 @@ def _runner(app: web.Application) -> web.AppRunner:
     return web.AppRunner(
         app,
         access_log=None,
+        max_line_size=MAX_LINE,
+        max_field_size=MAX_LINE,
         auto_decompress=False,  # a small body must not become a large one
         keepalive_timeout=KEEPALIVE_S,
         lingering_time=LINGER_S,

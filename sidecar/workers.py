@@ -75,11 +75,11 @@ async def _supervise(settings: Settings, *, is_person: bool) -> int:
     if problem is not None:
         tell(f"bylaw: {problem}", settings.log_format, level=logging.WARNING)
     addresses.hold(place.all)
+    paths = place.paths
     meeting = _make_meeting(settings.log_format)
     try:
         return await Supervisor(settings, place, is_person=is_person, meeting=meeting).run()
     finally:
-        paths = place.paths
         doors.close([*place.all, *grpc])
         for path in paths:
             addresses.remove(path)
@@ -117,6 +117,7 @@ class Supervisor:
     ) -> None:
         self._count = settings.workers
         self._log_format = settings.log_format
+        self._has_stdout = settings.decision_log != "stdout"  # else that is the log's alone
         self._end_s = settings.drain_s + END_S
         self._meeting = meeting
         self._stdout = os.dup(1)  # a child's own leads to us
@@ -213,7 +214,10 @@ class Supervisor:
         self._ready.add(child)
         if not self._was_ready and len(self._ready) == self._count:
             self._was_ready = True
-            print(greeting, flush=True)
+            if self._has_stdout:
+                print(greeting, flush=True)
+            else:
+                tell(greeting, self._log_format)
 
     def _hear_failed(self, why: str) -> None:
         """Take in why a child cannot start: the end of it all, unless others serve, who saw better times."""
