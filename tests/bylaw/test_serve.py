@@ -258,7 +258,7 @@ def test_an_unknown_variable_is_refused(folder: Path, command: str, capsys: pyte
         (["--workers", "many"], "workers: `many` is no number"),
         (["--max-staleness", "2m"], "max staleness: 1s to 60s"),
         (["--http", "0.0.0.0:8180"], "not a loopback address"),
-        (["--callers", "token"], "only `loopback` is known"),
+        (["--callers", "anybody"], "write loopback, token or mtls"),
         (["--public-url", "pdp"], "expected https://host"),
     ],
 )

@@ -297,6 +297,8 @@ _SLOW_HEADS: Final[dict[str, bytes]] = {
     "two Hosts, one of elsewhere": request(ANN, "Host: evil.example"),
     "an empty Host": request(base=("Host:", JSON)),
     "a Host with space behind": request(base=("Host: localhost ", JSON)),
+    "a Host behind a tab": request(base=("Host:\tlocalhost", JSON)),
+    "a request id behind a tab": request(ANN, "X-Request-ID:\tr-1"),
     "two request ids": request(ANN, "X-Request-ID: r-1", "x-request-id: r-2"),
     "an empty request id": request(ANN, "X-Request-ID:"),
     "a request id beyond ASCII": request(ANN, "X-Request-ID: \xe9"),

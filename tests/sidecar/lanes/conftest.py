@@ -39,8 +39,7 @@ def short_lingering() -> Iterator[None]:
     """The rest of a body that is refused is waited for no longer than a blink, and refusals are not logged."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(server, "LINGER_S", 0.01)
-        logger = logging.getLogger("aiohttp.server")
-        patch.setattr(logger, "disabled", True)
+        patch.setattr(logging.getLogger("bylaw.http"), "disabled", True)
         yield
 
 

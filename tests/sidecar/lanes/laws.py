@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from tests.sidecar.conftest import ANN
-from tests.sidecar.lanes.answers import Said, read_answers
+from tests.sidecar.lanes.answers import Answer, Said, read_answers
 from tests.sidecar.lanes.battery import BATTERY, Sent, request
 from tests.sidecar.lanes.wires import Lanes, heard, settle
 
@@ -99,12 +99,12 @@ async def in_turn(
 
 def joined(found: Sequence[Said]) -> Said:
     """Say what comes of requests in a row."""
-    answers: list[object] = []
+    answers: tuple[Answer, ...] = ()
     for said in found:
         answers += said.answers
         if said.is_closed:
-            return Said(tuple(answers), True)  # type: ignore[arg-type]  # they are answers
-    return Said(tuple(answers), False)  # type: ignore[arg-type]  # they are answers
+            return Said(answers, True)
+    return Said(answers, False)
 
 
 def tampered(raw: bytes, edits: Sequence[Edit]) -> bytes:

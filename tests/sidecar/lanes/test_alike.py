@@ -8,14 +8,16 @@ import itertools
 from typing import Final
 
 import pytest
+import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sidecar.addresses import Address
 from tests.sidecar.lanes.answers import Answer, Said, read_answers
-from tests.sidecar.lanes.battery import BATTERY, Sent
+from tests.sidecar.lanes.battery import BATTERY, Sent, asked, request
 from tests.sidecar.lanes.conftest import Asking
 from tests.sidecar.lanes.laws import bytewise, in_turn, joined, pieces
-from tests.sidecar.lanes.wires import Lanes, Wire, connect, end, heard
+from tests.sidecar.lanes.wires import Lanes, Wire, connect, end, heard, running
 
 FAST: Final = [sent for sent in BATTERY if sent.is_fast]
 SLOW: Final = [sent for sent in BATTERY if not sent.is_fast]
@@ -61,6 +63,28 @@ def test_byte_by_byte(asking: Asking, sent: Sent) -> None:
     said, _ = asking.run(fast(asking.lanes, *(bytewise(sent.raw) if len(sent.raw) < SMALL else [sent.raw])))
 
     assert said == asking.alone[sent.name]
+
+
+def test_two_doors(short_lingering: None) -> None:
+    """Where Envoy has a door of its own, both doors answer alike in both lanes, and neither what is the other's."""
+
+    async def scene() -> None:
+        async with running(envoy_http=Address("127.0.0.1", 0)) as lanes:
+            for lane in lanes.service._lanes:
+                for sent in BATTERY:
+                    said = []
+                    for wire in (Wire(lane.connection()), Wire(lane.slow())):
+                        wire.feed(sent.raw)
+                        said.append((await heard(wire)).alike())
+                    assert said[0] == said[1], sent.name
+            envoy, usual = [Wire(lane.connection()) for lane in lanes.service._lanes]
+            for wire in (envoy, usual):
+                wire.feed(request() + asked("/healthz", base=("Host: localhost",)))
+            statuses = [[each.status for each in (await heard(wire)).answers] for wire in (envoy, usual)]
+
+            assert statuses == [[404, 200], [200, 404]]
+
+    uvloop.run(scene())
 
 
 def test_split_at_every_byte(asking: Asking) -> None:
