@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from aiohttp import web
 
-from sidecar.answers import response_of
+from sidecar.answers import must_close, response_of
 from sidecar.api import Endpoint
 from sidecar.body import read_body
 from sidecar.callers import Caller
@@ -49,7 +49,7 @@ def make_guard(gate: Gate) -> Guard:
                 traffic.end()
             if call.request_id is not None:
                 response.headers[REQUEST_ID] = call.request_id
-            if traffic.is_stopping:
+            if traffic.is_stopping or must_close(request):
                 response.force_close()
             return response
 

@@ -36,11 +36,11 @@ from sidecar.handlers.explain import explain
 from sidecar.handlers.metrics import ISSUER_KEYS, SIBLINGS, metrics, own_metrics
 from sidecar.handlers.openapi import openapi
 from sidecar.keys import BASE_URL, CHECKS, DECIDER, KEEPER, POLICIES, SETTINGS, TELLINGS, TRAFFIC, Checks
-from sidecar.logs import server_log
 from sidecar.middleware import make_guard, nothing_there, serve
 from sidecar.policies import Policies, accept_any
 from sidecar.settings import Settings
 from sidecar.siblings import Siblings
+from sidecar.slow_lane import SlowLane
 from sidecar.tellings import Tellings
 from sidecar.tracing import Tracing
 from sidecar.tracing import set_up as set_up_tracing
@@ -54,16 +54,8 @@ if TYPE_CHECKING:
     from sidecar.stored_callers import Kind
     from sidecar.tls import Renewing
 
-#: A connection that says nothing is kept for so long; also one that never ends its headers.
-KEEPALIVE_S = 75.0
-#: Rest of a body that is read after an answer, so that the answer is not lost in a reset.
-LINGER_S = 1.0
 #: After SIGTERM, for requests that are already on the wire of an open connection.
 GRACE_S = 0.25
-#: For answers that are being written while connections are closed.
-CLOSE_S = 0.5
-#: Longest line of a head: as much as Envoy lets through to it, since what it asks about is in them.
-MAX_LINE = 64 * 1024
 #: How often certificates are looked at.
 RENEW_S = 5.0
 #: How long a client may take to agree on a key, and to say goodbye.
@@ -120,7 +112,7 @@ class Service:
         self._grpc: EnvoyGrpc | None = None
         self._tls: Renewing | None = None
         self._lanes: list[FastLane] = []
-        self._runners: list[web.AppRunner] = []
+        self._slow: list[SlowLane] = []
         self._servers: list[asyncio.Server] = []
         self._rest = AsyncExitStack()
         self._watching: asyncio.Task[None] | None = None
@@ -304,13 +296,11 @@ class Service:
         tls: ssl.SSLContext | None,
     ) -> None:
         """Listen at some doors, with both lanes behind them."""
-        runner = _runner(app)
-        await runner.setup()
-        self._runners.append(runner)
-        if runner.server is None:
-            raise RuntimeError("it was never set up")
+        slow = SlowLane(app)
+        await slow.start()
+        self._slow.append(slow)
         settings = self.settings
-        lane = FastLane(endpoints, gate, runner.server, settings.body_timeout_s, envoy, settings.trusted_hops)
+        lane = FastLane(endpoints, gate, slow.handler, settings.body_timeout_s, envoy, settings.trusted_hops)
         self._lanes.append(lane)
         loop = asyncio.get_running_loop()
         for each in doors:
@@ -385,8 +375,8 @@ class Service:
         """End all connections, after those that are idle."""
         for lane in self._lanes:
             lane.close()
-        for runner in self._runners:
-            await runner.cleanup()
+        for slow in self._slow:
+            await slow.stop()
         for lane in self._lanes:
             lane.end()
 
@@ -439,17 +429,3 @@ def envoy_app(envoy: EnvoyCheck, settings: Settings) -> web.Application:
     app = web.Application()
     app.router.add_route("*", envoy_http.PATH, envoy_http.make_handler(envoy, settings.trusted_hops))
     return app
-
-
-def _runner(app: web.Application) -> web.AppRunner:
-    return web.AppRunner(
-        app,
-        access_log=None,
-        max_line_size=MAX_LINE,
-        max_field_size=MAX_LINE,
-        auto_decompress=False,  # a small body must not become a large one
-        keepalive_timeout=KEEPALIVE_S,
-        lingering_time=LINGER_S,
-        logger=server_log(),
-        shutdown_timeout=CLOSE_S,
-    )

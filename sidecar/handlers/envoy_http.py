@@ -19,7 +19,7 @@ from typing import Final
 
 from aiohttp import web
 
-from sidecar.answers import response_of
+from sidecar.answers import must_close, response_of
 from sidecar.envoy import ENVOY, HOST, Asked, EnvoyCheck, Verdict, as_it_came, is_reserved
 from sidecar.exchange import Call, Reply, names_in, taken_over
 
@@ -99,7 +99,7 @@ def make_handler(check: EnvoyCheck, trusted_hops: int = 0) -> Callable[[web.Requ
         )
         found = respond(check, asked, call)
         response = response_of(found if isinstance(found, Reply) else await found)
-        if check.gate.traffic.is_stopping:
+        if check.gate.traffic.is_stopping or must_close(request):
             response.force_close()
         return response
 

@@ -55,7 +55,8 @@ def running(*arguments: str, folder: Path = ROOT) -> Iterator[subprocess.Popen[s
 
 
 def over(folder: Path, http: str = "127.0.0.1:0") -> tuple[str, ...]:
-    return ("--policies", str(folder), "--facts", str(folder / "facts.yaml"), "--http", http, "--grpc", "none", "--json")
+    facts = str(folder / "facts.yaml")
+    return ("--policies", str(folder), "--facts", facts, "--http", http, "--grpc", "none", "--json")
 
 
 def listening(started: subprocess.Popen[str]) -> str:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pytest
 import uvloop
 
-from sidecar import server
+from sidecar import slow_lane
 from tests.sidecar.lanes.laws import Alone, each_alone
 from tests.sidecar.lanes.wires import Lanes, running
 
@@ -38,7 +38,7 @@ class Asking:
 def short_lingering() -> Iterator[None]:
     """The rest of a body that is refused is waited for no longer than a blink, and refusals are not logged."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(server, "LINGER_S", 0.01)
+        patch.setitem(slow_lane.OPTIONS, "lingering_time", 0.01)
         patch.setattr(logging.getLogger("bylaw.http"), "disabled", True)
         yield
 

@@ -16,7 +16,7 @@ from typing import Final
 
 import uvloop
 
-from sidecar import server
+from sidecar import slow_lane
 from tests.sidecar.lanes.battery import BATTERY
 from tests.sidecar.lanes.laws import BASES, MILD, MORSELS, Edit, each_alone, in_turn, read_alike, tampered
 from tests.sidecar.lanes.wires import running
@@ -72,7 +72,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
-    server.LINGER_S = 0.01
+    slow_lane.OPTIONS["lingering_time"] = 0.01
     began = time.monotonic()
     tally, broken = uvloop.run(lay(options.rounds, options.seed))
     print(f"{time.monotonic() - began:.0f} s: {dict(tally)}; broken: {len(broken)}")

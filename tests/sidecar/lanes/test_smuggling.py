@@ -98,9 +98,6 @@ def test_every_single_byte(asking: Asking) -> None:
     assert asking.run(broken()) == []
 
 
-@pytest.mark.xfail(
-    strict=True, reason="aiohttp loses what comes along with a declined upgrade, and reads on in its midst"
-)
 def test_nothing_is_smuggled_behind_a_declined_upgrade(asking: Asking) -> None:
     """What follows a request for an upgrade is read from its beginning, or not at all."""
     outer = request(INNER, "X-Request-ID: outer")
