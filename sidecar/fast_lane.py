@@ -166,12 +166,12 @@ class Heads:
         match = _ENVOY.fullmatch(written)
         if match is None:
             return None
-        listed = _FIELD.findall(match["fields"].decode("ascii"))
-        names = [name.lower() for name, _ in listed]
-        fields = dict(zip(names, (value for _, value in listed), strict=True))
-        if len(names) > MAX_FIELDS or not _FRAMING.isdisjoint(names):
+        listed = [(name.lower(), value) for name, value in _FIELD.findall(match["fields"].decode("ascii"))]
+        fields = dict(listed)
+        if len(listed) > MAX_FIELDS or not _FRAMING.isdisjoint(fields):
             return None
-        if len(fields) != len(names) and any(names.count(name) > 1 for name in _ALONE):
+        names = [name for name, _ in listed] if len(fields) != len(listed) else ()
+        if any(names.count(name) > 1 for name in _ALONE if names):
             return None
         if "host" not in fields or fields.get("content-length", "0") != "0":
             return None
@@ -389,15 +389,15 @@ class Connection(asyncio.Protocol):
         if reply.status == 200 and request_id is None and not is_last and not reply.headers:
             self._transport.write(b"%b%d\r\nDate: %b\r\n\r\n%b" % (_OK, len(reply.body), lane.date(), reply.body))
             return
-        fields = {"Content-Type": "application/json", "Server": "bylaw", **dict(reply.headers)}
-        if request_id is not None:
-            fields[REQUEST_ID] = request_id
-        fields |= {"Content-Length": str(len(reply.body)), "Date": lane.date().decode()}
-        if is_last:
-            fields["Connection"] = "close"
-        listed = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-        begin = f"HTTP/1.1 {reply.status} {_REASONS.get(reply.status, '')}\r\n{listed}\r\n"
-        self._transport.write(begin.encode("latin-1") + reply.body)
+        own = (REQUEST_ID, request_id)
+        fields = reply.headers if request_id is None or own in reply.headers else (*reply.headers, own)
+        listed = "".join([f"{name}: {value}\r\n" for name, value in fields])
+        begin = (
+            f"HTTP/1.1 {reply.status} {_REASONS.get(reply.status, '')}\r\nContent-Type: application/json\r\n"
+            f"Server: bylaw\r\n{listed}Content-Length: {len(reply.body)}\r\nDate: {lane.date().decode()}\r\n"
+        )
+        end = "Connection: close\r\n\r\n" if is_last else "\r\n"
+        self._transport.write((begin + end).encode("latin-1") + reply.body)
         if is_last:
             self._ahead = b""
             self._transport.close()

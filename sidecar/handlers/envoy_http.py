@@ -15,6 +15,7 @@ All of it but `make_handler` knows no library: the fast lane makes the same call
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from functools import lru_cache
 from typing import Final
 
 from aiohttp import web
@@ -46,20 +47,38 @@ def read(
         trusted_hops: how many hops of `x-forwarded-for` are believed, Envoy being the first.
         certificates: names in the client certificate that was verified.
     """
-    sent: dict[str, list[str]] = {}
-    for name, value in headers:
-        sent.setdefault(name.lower(), []).append(value)
+    authorization: list[str] = []
+    forwarded: list[str] = []
+    keys: list[str] = []
+    reserved: list[str] = []
+    request_id = parent = None
+    state = ""
+    for written, value in headers:
+        name = written.lower()
+        if name == "authorization":
+            authorization.append(value)
+        elif name == "x-request-id":
+            request_id = value
+        elif name == "x-forwarded-for":
+            forwarded.append(value)
+        elif name == CALLER_KEY:
+            keys.append(f"Bearer {value}")
+        elif name == "traceparent":
+            parent = value
+        elif name == "tracestate":
+            state = value
+        elif name.startswith("x") and is_reserved(name) and name not in reserved:
+            reserved.append(name)
     asked = Asked(
         method,
         as_it_came(target[len(PREFIX) :]) if target.startswith(PREFIX) else "",
-        tuple(sent.get("authorization", ())),
-        address_in(sent.get("x-forwarded-for", ()), trusted_hops),
-        tuple(name for name in sent if is_reserved(name)),
+        tuple(authorization),
+        address_in(forwarded, trusted_hops) if trusted_hops else None,
+        tuple(reserved),
     )
-    keys = tuple(f"Bearer {key}" for key in sent.get(CALLER_KEY, ()))
-    request_id = taken_over(sent.get("x-request-id", [None])[-1])
-    trace = (sent["traceparent"][-1], sent.get("tracestate", [""])[-1]) if "traceparent" in sent else None
-    return asked, Call(ENVOY, peer, HOST, keys, request_id, certificates=certificates, trace=trace)
+    trace = (parent, state) if parent is not None else None
+    call = Call(ENVOY, peer, HOST, tuple(keys), taken_over(request_id), certificates=certificates, trace=trace)
+    return asked, call
 
 
 def address_in(forwarded: Iterable[str], trusted_hops: int) -> str | None:
@@ -85,8 +104,13 @@ async def _later(verdict: Awaitable[Verdict]) -> Reply:
 def reply_of(verdict: Verdict) -> Reply:
     """Write a verdict."""
     if verdict.status == 200:
-        return Reply(200, b"", (*verdict.headers, (REMOVE, ",".join(verdict.removed))))
+        return Reply(200, b"", (*verdict.headers, (REMOVE, _listed(verdict.removed))))
     return Reply(401 if verdict.status == 401 else 403, verdict.body.encode(), verdict.headers)
+
+
+@lru_cache(256)
+def _listed(names: tuple[str, ...]) -> str:
+    return ",".join(names)
 
 
 def make_handler(check: EnvoyCheck, trusted_hops: int = 0) -> Callable[[web.Request], Awaitable[web.Response]]:
@@ -94,9 +118,8 @@ def make_handler(check: EnvoyCheck, trusted_hops: int = 0) -> Callable[[web.Requ
 
     async def handler(request: web.Request) -> web.Response:
         names = names_in(request.get_extra_info("peercert"))
-        asked, call = read(
-            request.method, request.raw_path, request.headers.items(), request.remote, trusted_hops, names
-        )
+        headers = request.headers.items()
+        asked, call = read(request.method, request.raw_path, headers, request.remote, trusted_hops, names)
         found = respond(check, asked, call)
         response = response_of(found if isinstance(found, Reply) else await found)
         if check.gate.traffic.is_stopping or must_close(request):
