@@ -33,7 +33,6 @@ from bench.server import Server, ServerError, free_address, running
 SERVER_CORE, CLIENT_CORE = 0, 1
 CERBOS_INSTALL = "npm install cerbos (in a folder outside the repository, then --cerbos FOLDER)"
 BYLAW, EVERYTHING, CERBOS = "bylaw", "everything", "cerbos"
-MEMORY_MIB = 60
 
 
 class WrongAnswerError(AssertionError):
@@ -256,7 +255,6 @@ def _goals(by_name: Mapping[str, Contestant]) -> Iterator[Goal]:
     yield Goal("requests per second, bylaw / cerbos", per_s, 10, at_most=False)
     yield Goal("p99, bylaw / cerbos", p99, 1 / 3, at_most=True)
     yield Goal("requests per second, everything on / defaults", share, 0.75, at_most=False)
-    yield Goal("MiB resident, bylaw, idle", bylaw.idle_mib if bylaw else None, MEMORY_MIB, at_most=True)
 
 
 def _row(name: str, *cells: str) -> str:
