@@ -88,7 +88,7 @@ def _measure(arguments: argparse.Namespace, folder: Path, stack: ExitStack, byla
     yield _told("twice the capacity", full)
     yield f"memory over it, MiB: {', '.join(f'{each:.0f}' for each in seen)}"
     yield from (goal.line() for goal in _goals(calm, full, seen))
-    yield from _kill(command, folder, [_request("", key, body) for body in bodies], capacity)
+    yield from _kill(command, folder, script, [_request("", key, body) for body in bodies], capacity)
 
 
 def _request(http: str, key: str, body: str) -> bytes:
@@ -132,13 +132,14 @@ def _goals(calm: Outcome, full: Outcome, seen: Sequence[float]) -> Iterator[Goal
         yield Goal("MiB that the second half held more than the first", growth, SLACK_MIB, at_most=True)
 
 
-def _kill(command: list[str], folder: Path, requests: Sequence[bytes], capacity: float) -> Iterator[str]:
-    """Kill one of two workers under a light load."""
+def _kill(command: list[str], folder: Path, script: Path, requests: Sequence[bytes], capacity: float) -> Iterator[str]:
+    """Kill one of two workers, once both have their facts, under a load that leaves room for the next to start."""
     http = free_address()
     whole = [*command, "--http", http, "--workers", "2"]
     with running("two workers", whole, http, "/ready", core=SERVER_CORE, log=folder / "log2") as server:
+        wrk.run(script, http, core=CLIENT_CORE, seconds=5)
         load = OpenLoad(http, [each.replace(b"localhost", http.encode()) for each in requests])
-        outcome, held = uvloop.run(_load_and_kill(load, server, capacity / 4))
+        outcome, held = uvloop.run(_load_and_kill(load, server, capacity / 8))
     lost = outcome.statuses[0]
     yield _told("one of two workers killed", outcome)
     yield Goal("requests lost, of those that the worker held", lost, held, at_most=True).line()
@@ -150,7 +151,7 @@ async def _load_and_kill(load: OpenLoad, server: Server, per_s: float) -> tuple[
     async def kill() -> None:
         nonlocal held
         await asyncio.sleep(2)
-        held = load.count - len(load.idle)
+        held = load.count  # each connection has at most one request under way
         os.kill(server.children()[0], signal.SIGKILL)
 
     killing = asyncio.create_task(kill())
