@@ -236,7 +236,7 @@ class Questioner:
     def routed(self, match: Match, request: HttpRequest) -> tuple[Request, tuple[tuple[str, str], ...]]:
         """The request that a route makes of a method and a path, and the bindings to check beside it."""
         route, bound = match.route, dict(match.bindings)
-        kind, _, name = (route.action or "").partition(".")
+        kind, _, name = (route.action or "").rpartition(".")
         info = self.model.types[kind]
         action = info.actions[name]
         tenant = bound.get(self.model.tenant)

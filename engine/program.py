@@ -14,7 +14,7 @@ asked, never at check time.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from engine.compiler import Compiler, Test
 from engine.errors import RequestError
@@ -26,6 +26,10 @@ from engine.values import Value
 if TYPE_CHECKING:
     from engine.standing import Standing
     from engine.target import Target
+
+#: Sets of roles that are remembered; past it they are begun anew. Who claims roles chooses the set: twenty claimable
+#: roles make a million of them.
+MAX_ROLE_SETS: Final = 5_000
 
 Asker = Literal["user", "service", "anonymous"]
 ASKERS: tuple[Asker, ...] = ("user", "service", "anonymous")
@@ -242,9 +246,12 @@ class Program:
         return None if conditions is None else self.compiler.false(conditions[plan.code, plan.asker])
 
     def role_set(self, names: tuple[str, ...]) -> RoleSet:
-        """The set of these roles of the policy, one object for all who hold just them."""
+        """The set of these roles of the policy, one object for those who hold just them, as long as it is
+        remembered."""
         found = self.role_sets.get(names)
         if found is None:
+            if len(self.role_sets) >= MAX_ROLE_SETS:
+                self.role_sets.clear()
             found = self.role_sets[names] = RoleSet(self, names, {})
         return found
 

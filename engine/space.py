@@ -26,6 +26,8 @@ from engine.values import Value
 T = TypeVar("T")
 
 MAX_CHAIN = 32
+#: Sets with roles of the tenant's own that are remembered; as `program.MAX_ROLE_SETS`, of one tenant.
+MAX_OWN_ROLE_SETS = 500
 
 
 class Tally:
@@ -82,6 +84,8 @@ class Space:
             return self.program.role_set(ordered)
         found = self.own_role_sets.get(ordered)
         if found is None:
+            if len(self.own_role_sets) >= MAX_OWN_ROLE_SETS:
+                self.own_role_sets.clear()
             found = self.own_role_sets[ordered] = RoleSet(self.program, ordered, custom)
         return found
 

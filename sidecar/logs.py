@@ -20,6 +20,7 @@ import os
 import re
 import sys
 import threading
+import time
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Final
@@ -141,14 +142,26 @@ def server_log() -> logging.Logger:
     return log
 
 
+#: So often a peer's faults are told of.
+NOISE_S: Final = 10.0
+
+
 class OneLineForNoise(logging.Filter):
-    """Keeps what a peer sends that is no HTTP from filling the log with tracebacks of the parser."""
+    """Keeps what a peer sends that is no HTTP from filling the log: no tracebacks of the parser, and a line at most
+    every `NOISE_S`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told = float("-inf")
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Cut the traceback where the fault is the peer's."""
+        """Cut the traceback where the fault is the peer's, or drop the line."""
         from aiohttp.http_exceptions import HttpProcessingError  # not every process serves
 
         if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
+            if time.monotonic() - self._told < NOISE_S:
+                return False
+            self._told = time.monotonic()
             record.msg, record.args = "a request that is no HTTP: %s", (type(record.exc_info[1]).__name__,)
             record.exc_info = None
         return True

@@ -151,7 +151,7 @@ def _decisions(tellings: Tellings) -> Iterator[Metric]:
             "bylaw_decisions", "Decisions that were answered", labels=["type", "action", "outcome", "code"]
         )
         for (name, allowed, code), count in counted[start : start + PIECE]:
-            kind, _, action = name.partition(".")
+            kind, _, action = name.rpartition(".")
             decisions.add_metric([kind, action, "allow" if allowed else "deny", code], count)
         yield decisions
     refusals = CounterMetricFamily(
