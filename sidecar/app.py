@@ -122,7 +122,8 @@ def _sentence(error: BylawError | OSError, settings: Settings) -> str:
         case BylawError():
             return f"nothing to decide by in {settings.policies}:\n{describe(error)}"
         case OSError():
-            return f"cannot listen on {settings.http}: {error.strerror or error}"
+            reason = str(error.strerror or error)
+            return f"cannot listen: {reason}" if "BYLAW_" in reason else f"cannot listen on {settings.http}: {reason}"
 
 
 def _print(text: str) -> None:

@@ -1,12 +1,9 @@
-"""The sockets of one service: of the decision API, of Envoy's HTTP variant where it has its own, and the place of gRPC.
-
-gRPC opens its sockets itself. Where several processes serve it, their supervisor holds its place meanwhile.
-"""
+"""The sockets of one service: of the decision API, of Envoy's HTTP variant where it has its own, and of its gRPC."""
 
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 
 from sidecar import addresses
 from sidecar.settings import Settings
@@ -14,10 +11,16 @@ from sidecar.settings import Settings
 
 @dataclass(slots=True)
 class Doors:
-    """Sockets, bound and not yet listening."""
+    """Sockets, bound and not yet listening.
+
+    Attributes:
+        problem: what is to be told of a place that cannot be had and may be missed.
+    """
 
     http: list[socket.socket]
     envoy: list[socket.socket]
+    grpc: list[socket.socket] = field(default_factory=list)
+    problem: str | None = None
 
     @classmethod
     def open(cls, settings: Settings) -> Doors:
@@ -26,16 +29,19 @@ class Doors:
         Raises:
             OSError: an address cannot be had.
         """
-        http = addresses.bind(settings.http)
+        opened = cls(addresses.bind(settings.http), [])
         try:
-            return cls(http, addresses.bind(settings.envoy_http) if settings.envoy_http is not None else [])
+            if settings.envoy_http is not None:
+                opened.envoy = addresses.bind(settings.envoy_http)
+            opened.grpc, opened.problem = _grpc(settings)
         except OSError:
-            close(http)
+            close(opened.all)
             raise
+        return opened
 
     @property
     def all(self) -> list[socket.socket]:
-        return [*self.http, *self.envoy]
+        return [*self.http, *self.envoy, *self.grpc]
 
     @property
     def paths(self) -> list[str]:
@@ -43,21 +49,13 @@ class Doors:
         return [each.getsockname() for each in self.all if each.family == socket.AF_UNIX]
 
 
-def hold_grpc(settings: Settings) -> tuple[Settings, list[socket.socket], str | None]:
-    """Keep the place of gRPC for several processes: return the settings that name it, sockets that hold it, and what is
-    to be told if it cannot be had and may be missed.
-
-    Raises:
-        OSError: it cannot be had, and must be.
-    """
+def _grpc(settings: Settings) -> tuple[list[socket.socket], str | None]:
     if settings.grpc is None:
-        return settings, [], None
+        return [], None
     try:
-        sockets = addresses.bind(settings.grpc)
+        return addresses.bind(settings.grpc), None
     except OSError as error:
-        return replace(settings, grpc=None), [], missed(settings, error)
-    addresses.hold(sockets)
-    return replace(settings, grpc=addresses.shown(sockets)), sockets, None
+        return [], missed(settings, error)
 
 
 def missed(settings: Settings, error: OSError) -> str:

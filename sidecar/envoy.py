@@ -30,14 +30,15 @@ from functools import lru_cache
 from itertools import product
 from json.encoder import encode_basestring_ascii as _quote
 from time import perf_counter
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote
 from uuid import uuid4
 
 from engine import Decision, HttpRequest, RequestError
-from engine.model import Model
-from engine.values import parse_ip
+from engine.model import Attribute, Model
+from engine.values import WrongTypeError, convert, parse_ip
 from sidecar.answering import STALE, Outcome
+from sidecar.bearer import Identity, Reason, Rejected, is_revoked, read_authorization
 from sidecar.callers import Caller
 from sidecar.decider import Decider
 from sidecar.decision_id import DecisionIds
@@ -45,12 +46,15 @@ from sidecar.errors import PublicError, to_public
 from sidecar.exchange import Call
 from sidecar.freshness import StaleError
 from sidecar.gate import Gate
-from sidecar.identity import Identity, Reason, Rejected, is_revoked
 from sidecar.policies import Policies
 from sidecar.readings import Loaded
-from sidecar.tokens import Verifier, read_authorization
 from sidecar.wire import MAX_ID, render_decision
 
+if TYPE_CHECKING:
+    from sidecar.tokens import Verifier  # cryptography, which not every process needs
+    from sidecar.tracing import Tracing
+
+Json = dict[str, Any]
 #: The endpoint's name, in log and metrics.
 ENVOY: Final = "envoy"
 #: What every call from Envoy says of its host: the request's own is the end user's, and says nothing of who calls here.
@@ -72,6 +76,7 @@ _RESERVED: Final = re.compile(r"x[-_]bylaw[-_]", re.IGNORECASE)
 #: does anything by which a reader might split a value.
 _PLAIN: Final = ":@/+="
 _CHALLENGE: Final = (("WWW-Authenticate", "Bearer"),)
+_NO_CLAIMS: Final[Mapping[str, object]] = {}
 _BAD_PATH: Final = Decision(False, "bad_path", None)
 
 
@@ -152,6 +157,7 @@ class EnvoyCheck:
     Args:
         verifier: of end users' tokens; None: there are no keys, so every token is a bad one.
         wait_s: how long a check may wait.
+        tracing: puts a span round each; None: nobody wants any.
     """
 
     gate: Gate
@@ -160,9 +166,13 @@ class EnvoyCheck:
     ids: DecisionIds
     verifier: Verifier | None = None
     wait_s: float = WAIT_S
+    tracing: Tracing | None = None
 
     def judge(self, asked: Asked, call: Call) -> Verdict | Awaitable[Verdict]:
         """Let Envoy in and answer it. Neither this nor what is to be awaited raises anything."""
+        return self._judge(asked, call) if self.tracing is None else self.tracing.judged(self._judge)(asked, call)
+
+    def _judge(self, asked: Asked, call: Call) -> Verdict | Awaitable[Verdict]:
         try:
             caller = self.gate.admit(call)
             found = self._admitted(asked, call) if caller is None else self.answer(asked, caller, call)
@@ -362,9 +372,9 @@ class _Case(NamedTuple):
 
 def question_of(asked: Asked, identity: Identity | None, model: Model) -> HttpRequest:
     """Make the question: who asks, and from where, is only what a good token and Envoy say."""
-    context = context_of(asked.address, model)
     if identity is None:
-        return HttpRequest(asked.method, asked.path, context=context)
+        return HttpRequest(asked.method, asked.path, context=context_of(asked.address, model))
+    context = context_of(asked.address, model, identity.claims)
     return HttpRequest(
         asked.method,
         asked.path,
@@ -375,13 +385,26 @@ def question_of(asked: Asked, identity: Identity | None, model: Model) -> HttpRe
     )
 
 
-def context_of(address: str | None, model: Model) -> dict[str, str] | None:
-    """Fill what the policy declares of the end user's address; IPv4 as IPv4, however it came."""
-    declared = model.context.get(ADDRESS)
-    if declared is None or address is None or declared.type.kind not in ("ip", "string") or declared.type.options:
-        return None
-    found = written_address(address)
-    return None if found is None else {ADDRESS: found}
+def context_of(address: str | None, model: Model, claims: Mapping[str, object] = _NO_CLAIMS) -> Json | None:
+    """Fill what the policy declares of the context: the end user's address, IPv4 as IPv4 however it came; all else by
+    claims of the same name. What is of another type is not there."""
+    found: Json = {}
+    for name, declared in model.context.items():
+        if name == ADDRESS:
+            is_text = declared.type.kind in ("ip", "string") and not declared.type.options
+            if address is not None and is_text and (written := written_address(address)) is not None:
+                found[name] = written
+        elif (said := claims.get(name)) is not None and _fits(declared, said, model):
+            found[name] = said
+    return found or None
+
+
+def _fits(declared: Attribute, said: object, model: Model) -> bool:
+    try:
+        convert(declared.type, said, model.aliases)
+    except WrongTypeError:
+        return False
+    return True
 
 
 @lru_cache(4096)

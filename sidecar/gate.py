@@ -22,7 +22,7 @@ from sidecar.traffic import Traffic
 
 #: How long one turn of the loop may answer requests, and how many it answers however long that takes: a turn is also
 #: long where a thread takes the interpreter, or the machine another process, while few wait.
-TURN_S: Final = 0.005
+TURN_S: Final = 0.01
 TURN_COUNT: Final = 32
 #: Most requests that may wait for facts, or for the rest of their body, at once.
 MAX_IN_FLIGHT: Final = 1000

@@ -22,9 +22,9 @@ import json
 import re
 from base64 import urlsafe_b64decode
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeGuard
+from typing import Any, Final, TypeGuard
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -34,10 +34,14 @@ from jwt import InvalidAlgorithmError, InvalidSignatureError, PyJWK, PyJWS, PyJW
 from engine import BylawError
 from engine.facts import ALWAYS
 from engine.values import MAX_TIME, SECOND
+from sidecar.bearer import Identity, Reason, Rejected, is_revoked
 from sidecar.errors import PublicError
 from sidecar.strict_json import parse
 from store.errors import RefusedError
 from store.ids import check_id
+
+#: These are `bearer`'s, and are to be had here too.
+__all__ = ["Identity", "Reason", "Rejected", "is_revoked"]
 
 MAX_TOKEN: Final = 8 * 1024
 MAX_KEYS: Final = 100
@@ -47,12 +51,6 @@ MIN_RSA_BITS: Final = 2048
 LEEWAY_S: Final = 30.0
 MAX_LEEWAY_S: Final = 300.0
 
-#: Why there is no identity, for logs and metrics; a client learns nothing of it. `bad_authorization` is said of the
-#: header that should hold a token (`tokens`), `revoked` by those who ask `is_revoked`.
-Reason = Literal[
-    "bad_authorization", "too_long", "malformed", "bad_header", "bad_algorithm", "unknown_key", "bad_signature",
-    "bad_issuer", "bad_audience", "bad_claims", "not_yet_valid", "expired", "revoked",
-]  # fmt: skip
 PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 Json = dict[str, Any]
 
@@ -102,33 +100,6 @@ class TokenRules:
 
 def _bad_settings(message: str) -> BylawError:
     return BylawError("bad_settings", message)
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who bears a token. Times are the engine's: nanoseconds since 1970.
-
-    Attributes:
-        subject: `"user:ann"` or `"service:billing"`.
-        tenant: that the token claims. roles: that it claims.
-        token_id: by which it can be blocked. issued_at: None where it does not say.
-        expires: from when on it does not count. not_before: until when. Both without leeway.
-    """
-
-    subject: str
-    tenant: str | None
-    roles: tuple[str, ...]
-    token_id: str | None
-    issued_at: int | None
-    expires: int
-    not_before: int = ALWAYS
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """There is no identity, and why. A client is never told the reason."""
-
-    reason: Reason
 
 
 # --- keys ---------------------------------------------------------------------------------------------
@@ -292,25 +263,6 @@ def check_times(identity: Identity, rules: TokenRules, now: float) -> Rejected |
     return Rejected("not_yet_valid") if moment < identity.not_before - leeway else None
 
 
-def is_revoked(identity: Identity, blocked: Collection[str], valid_after: int) -> bool:
-    """Say whether a token was taken back: it is blocked by its id, or is not from after the horizon of its bearer.
-
-    Most issuers write whole seconds, and who sets a horizon may do so too: a token and a horizon of one second do not
-    tell which came first. So only a token of a later second outlives a horizon; one that was issued in the same second
-    but after it is refused as well, and its bearer needs another. One that does not say when it was issued is from
-    before any horizon.
-
-    Args:
-        blocked: ids of tokens.
-        valid_after: the horizon; `ALWAYS` where none is set.
-    """
-    if identity.token_id in blocked:
-        return True
-    if valid_after <= ALWAYS:
-        return False
-    return identity.issued_at is None or identity.issued_at // SECOND <= valid_after // SECOND
-
-
 def kid_of(token: str) -> str | None:
     """Return the key that a token names. Nothing is verified; None also where the header cannot be read."""
     try:
@@ -387,6 +339,10 @@ def _check_origin(claims: Json, rules: TokenRules) -> None:
         raise _RefusedTokenError("bad_audience")
 
 
+#: Claims that are read here, and say nothing more.
+_REGISTERED: Final = frozenset(("iss", "sub", "aud", "exp", "nbf", "iat", "jti"))
+
+
 def _identify(claims: Json, rules: TokenRules) -> Identity:
     expires = _time(claims, "exp")
     if expires is None:
@@ -402,7 +358,13 @@ def _identify(claims: Json, rules: TokenRules) -> Identity:
         expires=expires,
         # What will be issued later does not count before either.
         not_before=max((each for each in (issued_at, not_before) if each is not None), default=ALWAYS),
+        claims={name: said for name, said in claims.items() if name not in _REGISTERED and _is_plain(said)},
     )
+
+
+def _is_plain(said: object) -> bool:
+    """Say whether a claim is one word or number, or a list of texts: a policy's context has no other values."""
+    return isinstance(said, str | bool | int | float) or _is_texts(said)
 
 
 def _id(said: object) -> str:

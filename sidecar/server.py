@@ -48,7 +48,8 @@ from sidecar.traffic import Traffic
 
 if TYPE_CHECKING:
     from sidecar.decision_log import DecisionLog
-    from sidecar.handlers.envoy_grpc import EnvoyGrpc
+    from sidecar.grpc_lane import Head
+    from sidecar.http2 import Server
     from sidecar.jwks import Keys
     from sidecar.keeper import Keeper
     from sidecar.stored_callers import Kind
@@ -70,8 +71,8 @@ class Service:
 
     Args:
         report: is told what happens while it runs.
-        given: where to listen, opened by somebody else, who also removes the file of a Unix socket, and holds the place
-            of gRPC; None: it opens those of the settings.
+        given: where to listen, opened by somebody else, who also removes the file of a Unix socket; None: it opens
+            those of the settings.
         siblings: the other processes on the port, which tell each other their metrics.
         stdout: the descriptor that is standard output to whoever started the service.
     """
@@ -109,7 +110,7 @@ class Service:
         self._report = report
         self._given = given
         self._doors = Doors([], [])
-        self._grpc: EnvoyGrpc | None = None
+        self._grpc: Server[Head] | None = None
         self._tls: Renewing | None = None
         self._lanes: list[FastLane] = []
         self._slow: list[SlowLane] = []
@@ -204,7 +205,7 @@ class Service:
                 service_claim=settings.service_claim,
             )
             verifier = Verifier(rules, self.keys, clock=time.time)
-        return EnvoyCheck(gate, api.decider, api.policies, api.ids, verifier)
+        return EnvoyCheck(gate, api.decider, api.policies, api.ids, verifier, tracing=self.tracing)
 
     # --- the life of it ----------------------------------------------------------------------------
 
@@ -254,6 +255,8 @@ class Service:
             self._doors = Doors.open(self.settings)
             for path in self._doors.paths:
                 rest.callback(addresses.remove, path)
+            if self._doors.problem is not None:
+                self._report(self._doors.problem)
         rest.callback(doors.close, self._doors.all)
         self.address = addresses.shown(self._doors.http)
 
@@ -283,8 +286,8 @@ class Service:
             app.router.add_route("*", envoy_http.PATH, envoy_http.make_handler(envoy, settings.trusted_hops))
         app.router.add_route("*", "/{path:.*}", make_guard(gate)(nothing_there))
         await self._open(self._doors.http, app, api.endpoints, gate, own, tls)
-        if settings.grpc is not None:
-            await self._start_grpc(envoy, settings.grpc)
+        if self._doors.grpc:
+            await self._start_grpc(envoy)
 
     async def _open(
         self,
@@ -315,16 +318,17 @@ class Service:
         self._tls = Renewing(settings.tls_certificate, settings.tls_key, settings.tls_client_ca, report=self._report)
         return self._tls.context
 
-    async def _start_grpc(self, envoy: EnvoyCheck, place: Address) -> None:
-        from sidecar.handlers.envoy_grpc import EnvoyGrpc  # 30 MiB, which not every process needs
+    async def _start_grpc(self, envoy: EnvoyCheck) -> None:
+        from sidecar.handlers.envoy_grpc import make_server  # messages of protobuf, which not every process needs
 
-        server = EnvoyGrpc(envoy, is_shared=self._given is not None)
+        self._grpc = make_server(envoy)
         try:
-            self.grpc_address = await server.start(place)
-        except OSError as error:
+            await self._grpc.listen(self._doors.grpc)
+        except OSError as error:  # somebody was faster since
+            self._grpc.end()
             self._report(doors.missed(self.settings, error))
         else:
-            self._grpc = server
+            self.grpc_address = addresses.shown(self._doors.grpc)
 
     def checks(self) -> dict[str, dict[str, Any]]:
         """Tell of what the service stands on, beside its policy, for `/ready`."""
@@ -379,6 +383,8 @@ class Service:
             await slow.stop()
         for lane in self._lanes:
             lane.end()
+        if self._grpc is not None:
+            self._grpc.end()
 
 
 def _own_name() -> str:

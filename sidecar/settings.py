@@ -110,8 +110,6 @@ class Settings:
             raise SettingsError("max staleness: 1s to 60s")
         if not 1 <= self.workers <= MAX_WORKERS:
             raise SettingsError(f"workers: 1 to {MAX_WORKERS}")
-        if self.workers > 1 and self.grpc is not None and self.grpc.path is not None:
-            raise SettingsError("several workers cannot serve gRPC on one Unix socket: set BYLAW_GRPC to host:port")
         if not 0 <= self.trusted_hops <= MAX_HOPS:
             raise SettingsError(f"trusted hops: 0 to {MAX_HOPS}")
         if self.log_format not in ("text", "json"):

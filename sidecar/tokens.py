@@ -1,4 +1,4 @@
-"""An `Authorization` header in, who bears its token out; a token is verified once, and remembered.
+"""A token in, who bears it out; a token is verified once, and remembered.
 
 The cache. What it holds: the `Identity` of tokens that were verified. Why: a signature costs 50 to 100 µs, a look-up
 one or two. Key: the SHA-256 digest of the token, so that no token lies in memory longer than its request. Rejections
@@ -16,38 +16,19 @@ the caller looks every time (`identity.is_revoked`), as fresh as all others.
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from hashlib import sha256
 from typing import Final
 
-from sidecar.identity import Identity, Rejected, TokenRules, check_times, kid_of, verify
+from sidecar.bearer import Identity, Rejected, read_authorization
+from sidecar.identity import TokenRules, check_times, kid_of, verify
 from sidecar.jwks import Keys
 
+#: This is `bearer`'s, and is to be had here too.
+__all__ = ["read_authorization"]
+
 MAX_KNOWN: Final = 10_000
-
-#: RFC 6750. What it takes need not be a JSON Web Token: that is for `identity` to say.
-_BEARER: Final = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]+=*)")
-
-
-def read_authorization(values: Sequence[str]) -> str | Rejected | None:
-    """Find the bearer token in what stands under `Authorization`.
-
-    Args:
-        values: of all headers of this name, one each.
-
-    Returns:
-        The token. None: there is no such header, so it is nobody in particular. Rejected: more than one, which two
-        readers would read two ways, or one that is no bearer token; a comma would make it two.
-
-    >>> read_authorization(["Bearer eyJh.eyJz.c2ln"])
-    'eyJh.eyJz.c2ln'
-    """
-    if not values:
-        return None
-    found = _BEARER.fullmatch(values[0]) if len(values) == 1 else None
-    return Rejected("bad_authorization") if found is None else found[1]
 
 
 class Verifier:

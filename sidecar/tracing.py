@@ -154,12 +154,39 @@ class Tracing:
         return answer
 
     def judged(self, judge: Judge) -> Judge:
-        """Put a span round what answers Envoy."""
+        """Put a span round what answers Envoy. Whatever a span does, the answer is the judge's: Envoy takes what is
+        raised for an error, which it may let through."""
 
         def answer(asked: Asked, call: Call) -> Verdict | Awaitable[Verdict]:
-            return self.around(call, lambda: judge(asked, call), of_verdict)
+            try:
+                span = self._begin(call)
+            except Exception:
+                _log.debug("a check has no span", exc_info=True)
+                return judge(asked, call)
+            found = judge(asked, call)
+            if isinstance(found, Awaitable):
+                return self._judged_later(span, found)
+            self._end_quietly(span, lambda: of_verdict(found))
+            return found
 
         return answer
+
+    async def _judged_later(self, span: Span, found: Awaitable[Verdict]) -> Verdict:
+        with self._trace.use_span(span, record_exception=False, set_status_on_exception=False):
+            try:
+                verdict = await found
+            except BaseException as raised:
+                error = raised
+                self._end_quietly(span, lambda: _of_error(error))
+                raise
+            self._end_quietly(span, lambda: of_verdict(verdict))
+            return verdict
+
+    def _end_quietly(self, span: Span, tell: Callable[[], Told]) -> None:
+        try:
+            self._end(span, tell() if span.is_recording() else _NOTHING)
+        except Exception:
+            _log.debug("a check's span is lost", exc_info=True)
 
     def around(self, call: Call, ask: Callable[[], T | Awaitable[T]], of: Callable[[T], Told]) -> T | Awaitable[T]:
         """Ask within a span; `of` says what it tells of the answer."""

@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Final
 
 from sidecar import addresses, doors
-from sidecar.doors import Doors, hold_grpc
+from sidecar.doors import Doors
 from sidecar.logs import set_up, tell
 from sidecar.settings import Settings
 from sidecar.siblings import Siblings, forget
@@ -66,21 +66,20 @@ def serve(settings: Settings) -> int:
 async def _supervise(settings: Settings, *, is_person: bool) -> int:
     try:
         place = Doors.open(settings)
-        settings, grpc, problem = hold_grpc(settings)
     except OSError as error:
         from sidecar.app import failure
 
         tell(failure(error, settings), settings.log_format)
         return 2
-    if problem is not None:
-        tell(f"bylaw: {problem}", settings.log_format, level=logging.WARNING)
+    if place.problem is not None:
+        tell(f"bylaw: {place.problem}", settings.log_format, level=logging.WARNING)
     addresses.hold(place.all)
     paths = place.paths
     meeting = _make_meeting(settings.log_format)
     try:
         return await Supervisor(settings, place, is_person=is_person, meeting=meeting).run()
     finally:
-        doors.close([*place.all, *grpc])
+        doors.close(place.all)
         for path in paths:
             addresses.remove(path)
         if meeting is not None:
@@ -121,7 +120,8 @@ class Supervisor:
         self._end_s = settings.drain_s + END_S
         self._meeting = meeting
         self._stdout = os.dup(1)  # a child's own leads to us
-        handed = [settings.to_json(), is_person, None if meeting is None else str(meeting), len(place.http)]
+        counts = [len(place.http), len(place.envoy)]
+        handed = [settings.to_json(), is_person, None if meeting is None else str(meeting), *counts]
         self._handed = json.dumps([*handed, self._stdout]).encode() + b"\n"
         self._sockets = place.all
         self._clock = clock
@@ -282,12 +282,14 @@ def work(descriptors: Sequence[int]) -> int:
     handed = sys.stdin.buffer.readline()
     if not handed:
         return 0  # who started it is gone
-    text, is_person, meeting, of_http, stdout = json.loads(handed)
+    text, is_person, meeting, of_http, of_envoy, stdout = json.loads(handed)
     settings, sockets = Settings.from_json(text), [socket.socket(fileno=each) for each in descriptors]
+    of_both = of_http + of_envoy
+    place = Doors(sockets[:of_http], sockets[of_http:of_both], sockets[of_both:])
     siblings = Siblings(Path(meeting), str(os.getpid())) if meeting is not None else None
     set_up(settings.log_format)
     try:
-        return uvloop.run(_work(settings, Doors(sockets[:of_http], sockets[of_http:]), is_person, siblings, stdout))
+        return uvloop.run(_work(settings, place, is_person, siblings, stdout))
     finally:
         if siblings is not None and os.getppid() != supervisor:
             siblings.tidy()  # it would have

@@ -1,45 +1,44 @@
 """Envoy's check over gRPC, `envoy.service.auth.v3.Authorization/Check`, on an address of its own.
 
-    bytes ──▶ `read` ──▶ EnvoyCheck ──▶ `write` ──▶ bytes
+    body ──▶ `unframed` ──▶ `read` ──▶ EnvoyCheck ──▶ `write` ──▶ `reply`
 
 INVARIANT: every call of this method is answered, and its RPC is OK: Envoy takes any other status, and an
-`error_response`, for an error, which `failure_mode_allow` lets through. So messages are taken as bytes and read here,
-where one that cannot be read is an answer too; there is no bound on how many calls are open (`gate` says when it is too
-much) nor on what a message or its metadata may weigh: Envoy bounds that, and what goes past `MAX_MESSAGE` is refused by
-an answer.
+`error_response`, for an error, which `failure_mode_allow` lets through. So bodies are taken as they come and read here,
+where one that cannot be read is an answer too, and so is one whose metadata is too large to be kept. How many calls are
+open is for `gate` to judge, which answers; `http2` says what amounts no Envoy sends.
+
+Beside it stands `grpc.health.v1.Health/Check`, for those who watch: SERVING, until the service stops.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import lru_cache
+from collections.abc import Awaitable, Iterable
 from typing import Final
-from urllib.parse import unquote
 
 # They come without types.
-import grpc  # type: ignore[import-untyped]
-import grpc.aio  # type: ignore[import-untyped]
 from envoy.config.core.v3.base_pb2 import HeaderValueOption  # type: ignore[import-untyped]
 from envoy.service.auth.v3.attribute_context_pb2 import AttributeContext  # type: ignore[import-untyped]
 from envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse  # type: ignore[import-untyped]
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from sidecar.addresses import Address
 from sidecar.envoy import ENVOY, HOST, Asked, EnvoyCheck, Verdict, as_it_came, is_reserved
-from sidecar.errors import bad_request, too_large
+from sidecar.errors import PublicError, bad_request, too_large
 from sidecar.exchange import Call, taken_over
+from sidecar.grpc_lane import NOT_FOUND, PERMISSION_DENIED, Answer, Head, Lane, failure, reply, unframed
+from sidecar.http2 import Response, Server
 
 SERVICE: Final = "envoy.service.auth.v3.Authorization"
+CHECK: Final = f"/{SERVICE}/Check"
+HEALTH: Final = "/grpc.health.v1.Health/Check"
 #: A request's headers are at most 60 KiB unless Envoy is told otherwise, and its body has no business here.
 MAX_MESSAGE: Final = 1024 * 1024
-#: As much metadata as Envoy may ever send: what a client says of its trace comes along.
-MAX_METADATA: Final = 16 * 1024 * 1024
-#: A peer that does not answer for so long is gone.
-KEEPALIVE_MS: Final = 60_000
 
 #: As `google.rpc.Code` has them.
 _UNAUTHENTICATED: Final = 16
-_PERMISSION_DENIED: Final = 7
+#: Of the health check: bodies that ask about what is here, and what is said.
+_ASKED_OF: Final = tuple(reply(message).body for message in (b"", b"\x0a%c%b" % (len(SERVICE), SERVICE.encode())))
+_SERVING: Final = reply(b"\x08\x01")
+_NOT_SERVING: Final = reply(b"\x08\x02")
 _JSON: Final = ("Content-Type", "application/json")
 
 
@@ -49,8 +48,6 @@ def read(message: bytes) -> tuple[Asked, str | None]:
     Raises:
         PublicError: it is none, or none of an HTTP request.
     """
-    if len(message) > MAX_MESSAGE:
-        raise too_large(f"a check has at most {MAX_MESSAGE // 1024} KiB: leave out with_request_body")
     try:
         attributes = CheckRequest.FromString(message).attributes
     except DecodeError as error:
@@ -90,7 +87,7 @@ def write(verdict: Verdict) -> bytes:
             option.header.key, option.header.value = name, value
         response.ok_response.headers_to_remove.extend(verdict.removed)
     else:
-        response.status.code = _UNAUTHENTICATED if verdict.status == 401 else _PERMISSION_DENIED
+        response.status.code = _UNAUTHENTICATED if verdict.status == 401 else PERMISSION_DENIED
         denied = response.denied_response
         denied.status.code = verdict.status
         denied.body = verdict.body
@@ -103,83 +100,59 @@ def write(verdict: Verdict) -> bytes:
     return written
 
 
+def make_server(check: EnvoyCheck) -> Server[Head]:
+    """Make the server of Envoy's calls."""
+    methods = EnvoyGrpc(check)
+    return Server(Lane({CHECK: methods.check, HEALTH: methods.health}))
+
+
 class EnvoyGrpc:
-    """A server of this one method. `start`, then `stop`; each once.
+    """What Envoy may call."""
 
-    Args:
-        is_shared: whether other processes listen on the same port.
-    """
+    def __init__(self, check: EnvoyCheck) -> None:
+        self._check = check
 
-    def __init__(self, check: EnvoyCheck, *, is_shared: bool = False) -> None:
-        self.check = check
-        self._is_shared = is_shared
-        self._server: grpc.aio.Server | None = None
-
-    async def answer(self, message: bytes, context: grpc.aio.ServicerContext) -> bytes:
+    def check(self, head: Head, body: bytes) -> Answer:
         """Answer one check, whatever happens."""
-        call = Call(ENVOY, None, HOST)
+        call = Call(ENVOY, head.peer, HOST)
         try:
-            asked, request_id = read(message)
-            call = call_of(context.peer(), context.invocation_metadata() or (), request_id)
-            verdict = self.check.judge(asked, call)
-            return write(verdict if isinstance(verdict, Verdict) else await verdict)
+            if not head.is_whole:
+                raise too_large("there is more metadata than a check can have")
+            asked, request_id = read(unframed(body, MAX_MESSAGE))
+            call = call_of(head.peer, head.metadata, request_id)
+            verdict = self._check.judge(asked, call)
+            return reply(write(verdict)) if isinstance(verdict, Verdict) else self._later(verdict, call)
         except Exception as error:  # the one place: nothing but an answer may leave
-            return write(self.check.failed(error, call))
+            return reply(write(self._check.failed(error, call)))
 
-    async def start(self, address: Address) -> Address:
-        """Listen; return where.
-
-        Raises:
-            OSError: the address cannot be had.
-        """
-        server = grpc.aio.server(options=_options(is_shared=self._is_shared))
-        handler = grpc.unary_unary_rpc_method_handler(self.answer)
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Check": handler}),))
+    async def _later(self, verdict: Awaitable[Verdict], call: Call) -> Response:
         try:
-            port = server.add_insecure_port(str(address))
-        except RuntimeError as error:
-            raise OSError(f"the address {address} is taken, or is none of this machine") from error
-        await server.start()
-        self._server = server
-        return address if address.path is not None else Address(address.host, port)
+            return reply(write(await verdict))
+        except Exception as error:  # the same, of what had to wait
+            return reply(write(self._check.failed(error, call)))
 
-    async def stop(self, drain_s: float) -> None:
-        """Take no more calls, and answer those that are under way."""
-        if self._server is not None:
-            await self._server.stop(drain_s)
-
-
-def _options(*, is_shared: bool) -> list[tuple[str, int]]:
-    return [
-        ("grpc.so_reuseport", int(is_shared)),
-        ("grpc.max_receive_message_length", -1),
-        ("grpc.max_metadata_size", MAX_METADATA),
-        ("grpc.absolute_max_metadata_size", MAX_METADATA),
-        ("grpc.keepalive_time_ms", KEEPALIVE_MS),
-        # However often Envoy looks whether somebody is there: it is not sent away for that.
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.max_ping_strikes", 0),
-    ]
+    def health(self, head: Head, body: bytes) -> Answer:
+        """Say whether to ask here."""
+        gate = self._check.gate
+        try:
+            gate.probing(call_of(head.peer, head.metadata, None))
+        except PublicError as error:
+            return failure(PERMISSION_DENIED, error.message)
+        if body not in _ASKED_OF:
+            return failure(NOT_FOUND, "there is no such service here")
+        return _NOT_SERVING if gate.traffic.is_stopping else _SERVING
 
 
-def call_of(peer: str, metadata: Iterable[tuple[str, str | bytes]], request_id: str | None) -> Call:
+def call_of(peer: str | None, metadata: Iterable[tuple[str, str]], request_id: str | None) -> Call:
     """Say who calls, by the metadata that Envoy itself adds: no header of the end user's is in it."""
-    said: dict[str, list[str]] = {}
+    keys: list[str] = []
+    parent, state = None, ""
     for name, value in metadata:
-        if isinstance(value, str):
-            said.setdefault(name, []).append(value)
-    trace = (said["traceparent"][-1], said.get("tracestate", [""])[-1]) if "traceparent" in said else None
-    return Call(ENVOY, peer_in(peer), HOST, tuple(said.get("authorization", ())), request_id, trace=trace)
-
-
-@lru_cache(1024)
-def peer_in(written: str) -> str | None:
-    """Read the address of the other end; None: a Unix socket. What is neither is no address of this machine.
-
-    >>> peer_in("ipv4:127.0.0.1:43690"), peer_in("ipv6:%5B::1%5D:43690")
-    ('127.0.0.1', '::1')
-    """
-    kind, _, place = written.partition(":")
-    if kind == "unix":
-        return None
-    return unquote(place).rpartition(":")[0].strip("[]") or written
+        if name == "authorization":
+            keys.append(value)
+        elif name == "traceparent":
+            parent = value
+        elif name == "tracestate":
+            state = value
+    trace = None if parent is None else (parent, state)
+    return Call(ENVOY, peer, HOST, tuple(keys), request_id, trace=trace)

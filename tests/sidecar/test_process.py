@@ -241,6 +241,27 @@ def test_it_is_small() -> None:
     assert resident_kib * 1024 <= 60_000_000
 
 
+def test_what_is_not_asked_for_is_not_loaded() -> None:
+    """Keys, gRPC's messages and Redis are imported by who needs them, not by every process."""
+    heavy = ("jwt", "cryptography", "grpc", "redis", "google.protobuf")
+    asked = f"import sys, sidecar.server; print([name for name in {heavy} if name in sys.modules])"
+
+    with running("-c", asked) as started:
+        out, err = started.communicate(timeout=30)
+
+    assert (out, err) == ("[]\n", "")
+
+
+def test_envoys_grpc_loads_no_library_for_it() -> None:
+    """The lane of gRPC needs the messages alone."""
+    asked = "import sys, sidecar.handlers.envoy_grpc; print('google.protobuf' in sys.modules, 'grpc' in sys.modules)"
+
+    with running("-c", asked) as started:
+        out, err = started.communicate(timeout=30)
+
+    assert (out, err) == ("True False\n", "")
+
+
 def loaded_from(policy: Policy, facts: Facts) -> Loaded:
     return Loaded(policy, facts, "")
 

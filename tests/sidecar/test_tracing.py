@@ -6,14 +6,14 @@ import asyncio
 import json
 import sys
 import threading
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any, TypeVar
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, Span, Tracer, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, Sampler
@@ -29,6 +29,7 @@ from tests.sidecar.conftest import STUDIO
 from tests.sidecar.test_process import BODY, HEAD, ask, connected, listening, over, process, running
 
 T = TypeVar("T")
+Judge = Callable[[Asked, Call], Verdict | Awaitable[Verdict]]
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 CALLER = Caller(ALL_SCOPES)
@@ -192,6 +193,27 @@ def test_a_batch_is_counted() -> None:
         {**status, "bylaw.batch.size": 0, "bylaw.batch.allowed": 0},
         status,
     ]
+
+
+@pytest.mark.parametrize("broken", ["start_span", "is_recording", "set_attributes", "set_status", "end"])
+def test_a_span_that_fails_changes_no_answer(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a span does, Envoy is answered as it was judged, at once and later."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError(broken)
+
+    tracing, stale = Traced().tracing, Verdict(503, "stale")
+    monkeypatch.setattr(Tracer if broken == "start_span" else Span, broken, fail)
+
+    async def later() -> Verdict:
+        return stale
+
+    judges: list[Judge] = [lambda *_: stale, lambda *_: later()]
+    found = [tracing.judged(judge)(Asked("GET", "/"), Call("envoy", None, "localhost")) for judge in judges]
+
+    assert found[0] == stale
+    assert isinstance(found[1], Awaitable)
+    assert asyncio.run(_awaited(found[1])) == stale
 
 
 def test_what_envoy_asks_is_a_span() -> None:

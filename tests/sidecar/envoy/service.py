@@ -26,7 +26,7 @@ import uvloop
 from aiohttp import web
 
 from engine import HttpRequest
-from sidecar.addresses import Address
+from sidecar.addresses import Address, bind, shown
 from sidecar.answering import Outcome
 from sidecar.callers import PLAIN_SCOPES, Caller, LoopbackCallers
 from sidecar.decider import Asked, Decider, FileDecider
@@ -36,7 +36,7 @@ from sidecar.exchange import Call
 from sidecar.freshness import StaleError
 from sidecar.gate import Gate
 from sidecar.handlers import envoy_http
-from sidecar.handlers.envoy_grpc import EnvoyGrpc
+from sidecar.handlers.envoy_grpc import make_server
 from sidecar.identity import TokenRules
 from sidecar.jwks import Keys
 from sidecar.policies import Policies
@@ -97,13 +97,13 @@ async def serve(keys_file: str, decisions: Path) -> None:
     gate = Gate(LoopbackCallers({"localhost"}, PLAIN_SCOPES), Traffic(), Recorded(decisions))
     check = EnvoyCheck(gate, decider, policies, DecisionIds(), Verifier(RULES, keys, clock=time.time))
 
-    grpc = EnvoyGrpc(check)
-    grpc_port = (await grpc.start(ANY_PORT)).port
+    grpc, doors = make_server(check), bind(ANY_PORT)
+    await grpc.listen(doors)
     runner = web.AppRunner(_application(check), access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, ANY_PORT.host, ANY_PORT.port)
     await site.start()
-    say(json.dumps({"grpc": grpc_port, "http": runner.addresses[0][1]}))
+    say(json.dumps({"grpc": shown(doors).port, "http": runner.addresses[0][1]}))
 
     await asyncio.to_thread(_listen, decider)
     await grpc.stop(1)

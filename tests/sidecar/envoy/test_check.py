@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -128,6 +129,50 @@ def judged(check: EnvoyCheck, path: str, call: Call = CALL, **said: Any) -> Verd
 
 def refusals(check: EnvoyCheck) -> dict[tuple[int, str], int]:
     return dict(check.gate.tellings.refusals)
+
+
+# --- context and obligations ------------------------------------------------------------------------------------------
+
+STEP_UP: Final = """
+tenant org { actions read }
+context { mfa: bool, ip: ip?, level: int?, teams: set<string> }
+role viewer on org { can read when context.mfa }
+allow with_mfa: anyone to org.read when context.mfa with { audit: "full" }
+route GET "/org" to org.read
+"""
+
+
+@pytest.mark.parametrize(
+    ("claims", "status"),
+    [({"mfa": True}, 200), ({"mfa": False}, 403), ({}, 403), ({"mfa": "true"}, 403), ({"mfa": 1}, 403)],
+)
+def test_claims_are_context(claims: dict[str, object], status: int) -> None:
+    """A verified claim is the context of its name, if it is of the type that the policy declares."""
+    bearer = KnownBearer(replace(ANN, claims=claims))
+
+    assert judged(check_of(loaded_of(STEP_UP, FACTS), bearer=bearer), "/org", authorization=TOKEN).status == status
+
+
+def test_no_claim_is_an_address() -> None:
+    """The address is Envoy's to tell, whatever a token says; what does not fit is not there."""
+    model = loaded_of(STEP_UP).policy.model
+
+    found = context_of("192.0.2.7", model, {"ip": "10.0.0.1", "level": 3, "teams": ["a", "b"], "mfa": None})
+
+    assert found == {"ip": "192.0.2.7", "level": 3, "teams": ["a", "b"]}
+    assert context_of(None, model, {"ip": "10.0.0.1", "level": "3"}) is None
+
+
+def test_obligations_go_to_the_application() -> None:
+    """What the policy asks of whoever enforces it comes with the request, since Envoy knows no obligation."""
+    bearer = KnownBearer(replace(ANN, claims={"mfa": True}))
+
+    verdict = judged(check_of(loaded_of(STEP_UP, FACTS), bearer=bearer), "/org", authorization=TOKEN)
+
+    said = json.loads(unquote(dict(verdict.headers)["x-bylaw-obligations"]))
+    assert said == [{"id": "with_mfa.audit", "type": "audit", "properties": {"value": "full"}}]
+    assert "x-bylaw-obligations" not in verdict.removed
+    assert "x_bylaw-obligations" in verdict.removed
 
 
 # --- tokens -----------------------------------------------------------------------------------------------------------

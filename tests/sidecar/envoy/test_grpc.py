@@ -15,9 +15,11 @@ from envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.addresses import Address
+from sidecar.addresses import Address, bind, shown
 from sidecar.errors import PublicError
-from sidecar.handlers.envoy_grpc import MAX_MESSAGE, EnvoyGrpc, call_of, peer_in, read, write
+from sidecar.grpc_lane import Head, reply
+from sidecar.handlers.envoy_grpc import MAX_MESSAGE, EnvoyGrpc, call_of, make_server, read, write
+from sidecar.http2 import Response
 from tests.databases import run
 from tests.sidecar.envoy.conftest import make_token
 from tests.sidecar.envoy.front import PATIENCE_S, Sidecar
@@ -149,6 +151,100 @@ def test_other_methods_are_none(well: Sidecar) -> None:
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
+def test_health(well: Sidecar) -> None:
+    """Who watches is told that it serves; of another service that there is none here."""
+    place = f"127.0.0.1:{well.ports['grpc']}"
+    with grpc.insecure_channel(place) as channel:
+        watch = channel.unary_unary("/grpc.health.v1.Health/Check")
+
+        of_all, of_ours = (watch(message, timeout=PATIENCE_S) for message in (b"", b"\x0a\x23" + METHOD[1:36].encode()))
+        with pytest.raises(grpc.RpcError) as caught:
+            watch(b"\x0a\x01x", timeout=PATIENCE_S)
+
+    assert of_all == of_ours == b"\x08\x01"
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_health_while_stopping() -> None:
+    """A service that stops says so to who watches, and nobody else on another machine is told anything."""
+    check = check_of(loaded_of(OPEN))
+    watch, body = EnvoyGrpc(check).health, reply(b"").body
+    head = Head(watch, "127.0.0.1", ())
+
+    before = watch(head, body)
+    check.gate.traffic.stop()
+    after = watch(head, body)
+    stranger = watch(head._replace(peer="192.0.2.1"), body)
+
+    assert (before, after) == (reply(b"\x08\x01"), reply(b"\x08\x02"))
+    assert isinstance(stranger, Response)
+    assert b"grpc-status\x017" in stranger.head
+
+
+@pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+def test_compressed_messages(well: Sidecar, compression: grpc.Compression) -> None:
+    """A message that is compressed is answered, and denied: Envoy sends none."""
+    place = f"127.0.0.1:{well.ports['grpc']}"
+    with grpc.insecure_channel(place, compression=compression) as channel:
+        message = check_request(headers={"cookie": "c" * 10_000})
+
+        said = CheckResponse.FromString(channel.unary_unary(METHOD)(message, timeout=PATIENCE_S))
+
+    assert (said.status.code, said.denied_response.status.code) == (PERMISSION_DENIED, 503)
+
+
+def test_more_metadata_than_is_kept(ask: Ask) -> None:
+    """Metadata that is too large denies by an answer, too."""
+    said = ask(check_request(), (("tracestate", "t" * 500_000),))
+
+    assert (said.status.code, said.denied_response.status.code) == (PERMISSION_DENIED, 503)
+    assert said.dynamic_metadata.fields["code"].string_value == "too_large"
+
+
+def test_many_at_once(well: Sidecar) -> None:
+    """However many checks are open on one connection, each gets the answer that is its own."""
+
+    async def ask_all() -> list[tuple[int, str]]:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{well.ports['grpc']}") as channel:
+            call = channel.unary_unary(METHOD)
+            paths = ("/healthz", "/nowhere", "/v1/me")
+            calls = [call(check_request(paths[turn % 3]), timeout=PATIENCE_S) for turn in range(600)]
+            answers = [CheckResponse.FromString(await each) for each in calls]
+            return [(each.status.code, each.dynamic_metadata.fields["code"].string_value) for each in answers]
+
+    codes = run(ask_all())
+
+    expected = [(OK, "rule"), (UNAUTHENTICATED, "no_route"), (UNAUTHENTICATED, "default")]
+    shed = (PERMISSION_DENIED, "overloaded")
+    assert [got for turn, got in enumerate(codes) if got not in (expected[turn % 3], shed)] == []
+    assert set(codes) >= {expected[0]}
+
+
+def test_a_client_that_gives_up() -> None:
+    """A deadline and a cancelled call end for the client, and the connection serves the next."""
+
+    async def live() -> tuple[Any, Any, int]:
+        broken = Broken()
+        check = check_of(loaded_of(OPEN), broken)
+        server, doors = make_server(check), bind(Address("127.0.0.1", 0))
+        await server.listen(doors)
+        async with grpc.aio.insecure_channel(str(shown(doors))) as channel:
+            call = channel.unary_unary(METHOD)
+            with pytest.raises(grpc.aio.AioRpcError) as late:
+                await call(check_request("/open"), timeout=0.05)
+            cancelled = call(check_request("/open"), timeout=PATIENCE_S)
+            await broken.is_asked.wait()
+            cancelled.cancel()
+            said = CheckResponse.FromString(await call(check_request("/open"), timeout=PATIENCE_S))
+        await check.gate.traffic.drained(PATIENCE_S)
+        in_flight = check.gate.traffic.count
+        await server.stop(1)
+        assert in_flight == 0
+        return late.value.code(), await cancelled.code(), said.denied_response.status.code
+
+    assert run(live()) == (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED, 503)
+
+
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
@@ -170,27 +266,15 @@ def test_the_path_as_it_came() -> None:
     assert asked_in(check_request("/a?b!")).path == "/a?b!"
 
 
-@pytest.mark.parametrize(
-    ("written", "address"),
-    [
-        ("ipv4:127.0.0.1:43690", "127.0.0.1"), ("ipv6:%5B::1%5D:5", "::1"), ("ipv6:[::2]:5", "::2"),
-        ("unix:", None), ("unix:/run/x", None), ("unix-abstract:x", "unix-abstract:x"), ("vsock:1:2", "1"), ("", ""),
-    ],
-)  # fmt: skip
-def test_peers(written: str, address: str | None) -> None:
-    """A peer's address is read from what gRPC calls it; only a Unix socket has none."""
-    assert peer_in(written) == address
-
-
 def test_what_envoy_says_of_itself() -> None:
     """A caller's keys and trace are in the metadata; an end user's token is in the request, and is none of it."""
     metadata = (
-        ("authorization", "Bearer k"), ("authorization", "Bearer l"), ("traceparent", "00-a-b-01"), ("x-bin", b"1"),
+        ("authorization", "Bearer k"), ("authorization", "Bearer l"), ("traceparent", "00-a-b-01"), ("x-bin", "MQ"),
     )  # fmt: skip
     message = check_request(headers={"authorization": "Bearer user", "traceparent": "no", "x-request-id": "r-1"})
 
     asked, request_id = read(message)
-    call = call_of("ipv4:127.0.0.1:5", metadata, request_id)
+    call = call_of("127.0.0.1", metadata, request_id)
 
     assert asked.authorization == ("Bearer user",)
     assert (call.peer, call.host, call.request_id) == ("127.0.0.1", "localhost", "r-1")
@@ -210,8 +294,9 @@ def test_its_life(tmp_path: Path) -> None:
     """It listens at a port or a Unix socket, says where, and is gone once it is stopped."""
 
     async def live(address: Address) -> int:
-        server = EnvoyGrpc(check_of(loaded_of(OPEN)))
-        where = await server.start(address)
+        server, doors = make_server(check_of(loaded_of(OPEN))), bind(address)
+        await server.listen(doors)
+        where = shown(doors)
         code: int = (await _asked_of(where)).status.code
         await server.stop(1)
         if where.path is None:
@@ -223,42 +308,14 @@ def test_its_life(tmp_path: Path) -> None:
     assert run(live(Address(path=str(tmp_path / "envoy.sock")))) == OK
 
 
-def test_an_address_that_is_taken() -> None:
-    """Two services do not share a port by mistake, and the one that comes second is told."""
-
-    async def live() -> None:
-        first, second = EnvoyGrpc(check_of(loaded_of(OPEN))), EnvoyGrpc(check_of(loaded_of(OPEN)))
-        where = await first.start(Address("127.0.0.1", 0))
-        try:
-            with pytest.raises(OSError, match=r"127\.0\.0\.1:\d+ is taken"):
-                await second.start(where)
-        finally:
-            await first.stop(1)
-
-    run(live())
-
-
-def test_workers_share_a_port() -> None:
-    """Processes of one service may listen on one port."""
-
-    async def live() -> None:
-        servers = [EnvoyGrpc(check_of(loaded_of(OPEN)), is_shared=True) for _ in range(2)]
-        where = await servers[0].start(Address("127.0.0.1", 0))
-        assert await servers[1].start(where) == where
-        for server in servers:
-            await server.stop(1)
-
-    run(live())
-
-
 def test_what_is_under_way_is_answered() -> None:
     """Stopping waits for the answer of a check that waits for facts."""
 
     async def live() -> tuple[int, int]:
         broken = Broken()
-        server = EnvoyGrpc(check_of(loaded_of(OPEN), broken))
-        where = await server.start(Address("127.0.0.1", 0))
-        async with grpc.aio.insecure_channel(str(where)) as channel:
+        server, doors = make_server(check_of(loaded_of(OPEN), broken)), bind(Address("127.0.0.1", 0))
+        await server.listen(doors)
+        async with grpc.aio.insecure_channel(str(shown(doors))) as channel:
             call = channel.unary_unary(METHOD)(check_request("/open"), timeout=PATIENCE_S)
             await broken.is_asked.wait()
             await server.stop(5)
