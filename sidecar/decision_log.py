@@ -37,7 +37,7 @@ from typing import Final
 from engine import BylawError
 from engine.request import HttpRequest, Request
 from sidecar.decision_id import DecisionIds
-from sidecar.log_lines import Chain, Json, input_of, written, written_time
+from sidecar.log_lines import Chain, Json, input_of, written, written_input, written_time
 from sidecar.log_options import WHOLE, LogOptions
 from sidecar.log_sinks import MIB, Batch, NotTakenError, Sink, make_sink
 from sidecar.masking import Masks
@@ -86,6 +86,14 @@ class Scribe:
         """
         now, question, answer, caller, request_id, path = noted
         moment, sampled = written_time(now), ""
+        if not self._masks and self._rates == WHOLE:
+            asked = written_input(question)
+            if len(asked) <= MAX_INPUT:
+                identity = "null" if request_id is None else _quote(request_id)
+                return (
+                    f'"time": "{moment}", {answer[1:-1]}, "caller": {_quote(caller)}, "request_id": {identity}, '
+                    f'"path": {_quote(path)}, "input": {asked}'
+                )
         hits: list[str] = []
         record: Json = {"caller": caller, "request_id": request_id, "path": path, "input": input_of(question)}
         if self._masks or self._rates != WHOLE:

@@ -74,6 +74,22 @@ def input_of(question: Request | HttpRequest) -> Json:
     return {name: value for name, value in given if value is not None and (value or name not in OBJECTS)}
 
 
+def written_input(question: Request | HttpRequest) -> str:
+    """Write `input_of`. What nearly all questions are, four words, is put together by hand: that costs a fifth."""
+    if (
+        type(question) is Request
+        and not question.has_properties
+        and not question.context
+        and question.tenant is not None
+        and question.action is not None
+    ):
+        return (
+            f'{{"action": {_quote(question.action)}, "resource": {_quote(question.resource)}, '
+            f'"subject": {_quote(question.subject)}, "tenant": {_quote(question.tenant)}}}'
+        )
+    return written(input_of(question))
+
+
 def written_time(now: int) -> str:
     """Write an instant to the microsecond, or to the nanosecond where it is that exact: decided again at any other,
     something might just have expired."""

@@ -44,7 +44,19 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @contextmanager
 def started(command: str, *arguments: str, folder: Path, http: str = "127.0.0.1:0") -> Iterator[Service]:
     """Start a command over the example; it must end well on SIGTERM."""
-    words = ["-m", "bylaw", command, "--policies", "policies/studio", "--http", http, "--grpc", "none", "--json", *arguments]
+    words = [
+        "-m",
+        "bylaw",
+        command,
+        "--policies",
+        "policies/studio",
+        "--http",
+        http,
+        "--grpc",
+        "none",
+        "--json",
+        *arguments,
+    ]
     with running(*words, folder=folder) as process:
         service = Service(process, listening(process))
         yield service
@@ -275,7 +287,19 @@ def test_a_flag_that_is_not_right(folder: Path, flag: list[str], said: str, caps
 @pytest.mark.slow
 def test_a_person_is_shown_what_to_try(folder: Path) -> None:
     """Started by a person, it prints a request to copy and its answer; Ctrl-C ends it well."""
-    words = ["-m", "bylaw", "dev", "--policies", "policies/studio", "--http", "127.0.0.1:0", "--grpc", "none", "--workers", "2"]
+    words = [
+        "-m",
+        "bylaw",
+        "dev",
+        "--policies",
+        "policies/studio",
+        "--http",
+        "127.0.0.1:0",
+        "--grpc",
+        "none",
+        "--workers",
+        "2",
+    ]
     with running(*words, folder=folder) as process:
         said = read_until(process.stdout, "…}}")
         process.send_signal(signal.SIGINT)

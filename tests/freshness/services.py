@@ -373,7 +373,18 @@ def process(url: str, *, max_staleness: str = "1s", workers: int = 1) -> Iterato
     with _policies() as folder:
         environ = {name: value for name, value in os.environ.items() if not name.startswith("BYLAW_")}
         environ |= {"BYLAW_DATABASE_URL": url, "BYLAW_MAX_STALENESS": max_staleness}
-        command = [sys.executable, "-m", "sidecar", "--policies", str(folder), "--http", "127.0.0.1:0", "--grpc", "none", "--json"]
+        command = [
+            sys.executable,
+            "-m",
+            "sidecar",
+            "--policies",
+            str(folder),
+            "--http",
+            "127.0.0.1:0",
+            "--grpc",
+            "none",
+            "--json",
+        ]
         command += ["--workers", str(workers)]
         with subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE) as popen:
             try:

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from engine import BylawError
-from engine.request import HttpRequest
+from engine.request import HttpRequest, Request
 from engine.values import parse_time
 from sidecar.decision_log import MAX_INPUT, is_in_sample
-from sidecar.log_lines import question_of
+from sidecar.log_lines import input_of, question_of, written, written_input
 from sidecar.log_options import LogOptions, Rates
 from sidecar.masking import parse_masks
 from tests.sidecar.logged import NOON, allowed, asked, broken, denied, failed, lines_in, log_to, logged, note, until
@@ -538,3 +538,19 @@ def test_the_log_tells_on_its_own_logger(caplog: pytest.LogCaptureFixture, tmp_p
         logged(tmp_path, asked(), allowed())
 
     assert [record for record in caplog.records if record.name == "bylaw.decision_log"] == []
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        Request("acme", "user:zoë", "read", 'task:"t1"\n'),
+        Request("acme", "user:ann", "read", "task:t1", context={"mfa": True}),
+        Request(None, "user:ann", "read", "system:system"),
+        Request("acme", "user:ann", "read", "task:t1", token_tenant="globex"),
+        Request("acme", "user:ann", "read", "task:t1", resource_properties={"parent": "project:p1"}),
+        HttpRequest("GET", "/projects/p1", "user:ann"),
+    ],
+)
+def test_short_questions_are_written_as_all_are(question: Request | HttpRequest) -> None:
+    """What is put together by hand is, byte for byte, what the one way to write would give."""
+    assert written_input(question) == written(input_of(question))
