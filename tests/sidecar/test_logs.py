@@ -260,15 +260,17 @@ def test_a_record_that_is_written_wrongly_is_there(stderr: Written, log_format: 
     assert stderr.getvalue().count("\n") == 1
 
 
-def test_noise_from_outside_is_one_line(stderr: Written) -> None:
-    """A peer that sends what is no HTTP gets one line without a traceback."""
+def test_noise_from_outside_is_one_line(stderr: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that sends what is no HTTP gets one line without a traceback, and for a while no other."""
     set_up(TEXT)
     server = logs.server_log()
+    monkeypatch.setattr(server, "filters", [logs.OneLineForNoise()])
 
-    try:
-        raise BadHttpMessage("rubbish\r\n")
-    except BadHttpMessage:
-        server.exception("Error handling request")
+    for _ in range(3):
+        try:
+            raise BadHttpMessage("rubbish\r\n")
+        except BadHttpMessage:
+            server.exception("Error handling request")
 
     assert stderr.getvalue().count("\n") == 1
     assert "a request that is no HTTP: BadHttpMessage" in stderr.getvalue()
