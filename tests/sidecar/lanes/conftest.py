@@ -34,7 +34,7 @@ class Asking:
         return self.runner.run(coroutine)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def short_lingering() -> Iterator[None]:
     """The rest of a body that is refused is waited for no longer than a blink, and refusals are not logged."""
     with pytest.MonkeyPatch.context() as patch:
@@ -43,7 +43,7 @@ def short_lingering() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def opened(short_lingering: None) -> Iterator[Asking]:
     """The example studio, to be asked over connections in memory."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
