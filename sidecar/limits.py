@@ -13,9 +13,8 @@ import asyncio
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import ceil
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from engine import BylawError
 from engine.values import SECOND, parse_duration
@@ -32,8 +31,7 @@ WAIT_S: Final = 0.25
 _RATE: Final = re.compile(r"([1-9][0-9]{0,8})/([1-9][0-9]*(?:s|m|h|d))")
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
+class Rate(NamedTuple):
     """So many requests in a window of so many seconds."""
 
     limit: int
