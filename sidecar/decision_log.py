@@ -42,8 +42,6 @@ from sidecar.log_options import WHOLE, LogOptions
 from sidecar.log_sinks import MIB, Batch, NotTakenError, Sink, make_sink
 from sidecar.masking import Masks
 
-__all__ = ["DecisionLog", "LogOptions"]
-
 #: Lines and bytes of a batch.
 BATCH_LINES: Final = 500
 BATCH_BYTES: Final = MIB
@@ -85,36 +83,39 @@ class Scribe:
             ValueError, TypeError: something in it is no JSON.
         """
         now, question, answer, caller, request_id, path = noted
-        moment, sampled = written_time(now), ""
-        if not self._masks and self._rates == WHOLE:
-            asked = written_input(question)
-            if len(asked) <= MAX_INPUT:
-                identity = "null" if request_id is None else _quote(request_id)
-                return (
-                    f'"time": "{moment}", {answer[1:-1]}, "caller": {_quote(caller)}, "request_id": {identity}, '
-                    f'"path": {_quote(path)}, "input": {asked}'
-                )
+        moment, extra, asked = written_time(now), "", written_input(question)
+        if self._masks or self._rates != WHOLE or len(asked) > MAX_INPUT:
+            record: Json = {"caller": caller, "request_id": request_id, "path": path, "input": input_of(question)}
+            covered = self._covered(answer, record, moment)
+            if covered is None:
+                return None
+            answer, record, extra = covered
+            caller, request_id, path = record["caller"], record["request_id"], record["path"]
+            asked = written(record["input"])
+        identity = "null" if request_id is None else _quote(request_id)
+        return (
+            f'"time": "{moment}", {answer[1:-1]}, "caller": {_quote(caller)}, "request_id": {identity}, '
+            f'"path": {_quote(path)}{extra}, "input": {asked}'
+        )
+
+    def _covered(self, answer: str, record: Json, moment: str) -> tuple[str, Json, str] | None:
+        """Sample and mask: return the answer and the record as they may be seen, and members that say what was done;
+        None: it is not in the sample."""
+        sampled = ""
         hits: list[str] = []
-        record: Json = {"caller": caller, "request_id": request_id, "path": path, "input": input_of(question)}
         if self._masks or self._rates != WHOLE:
             said = json.loads(answer)
             rate = self._rates.of(said)
             if rate < 1:
-                if not is_in_sample(said["context"].get("id") or f"{moment} {request_id}", rate):
+                if not is_in_sample(said["context"].get("id") or f"{moment} {record['request_id']}", rate):
                     return None
                 sampled = f', "sampled": {rate}'
             record, hits = self._masks.apply(record | {"context": said["context"]})
             answer = json.dumps({"decision": said["decision"], "context": record["context"]})
-        asked = written(record["input"])
-        if len(asked) > MAX_INPUT:
+        if len(written(record["input"])) > MAX_INPUT:
             record, more = self._masks.cover(record)
-            asked, hits = written(record["input"]), sorted({*hits, *more})
-        identity = "null" if request_id is None else _quote(record["request_id"])
-        masked = f', "masked": {json.dumps(hits)}' if hits else ""
-        return (
-            f'"time": "{moment}", {answer[1:-1]}, "caller": {_quote(record["caller"])}, "request_id": {identity}, '
-            f'"path": {_quote(record["path"])}{sampled}{masked}, "input": {asked}'
-        )
+            hits = sorted({*hits, *more})
+        return answer, record, sampled + (f', "masked": {json.dumps(hits)}' if hits else "")
 
 
 def is_in_sample(identity: str, rate: float) -> bool:

@@ -35,7 +35,7 @@ from urllib.parse import quote
 from uuid import uuid4
 
 from engine import Decision, HttpRequest, RequestError
-from engine.model import Attribute, Model
+from engine.model import SYSTEM, Attribute, Model
 from engine.values import WrongTypeError, convert, parse_ip
 from sidecar.answering import STALE, Outcome
 from sidecar.bearer import Identity, Reason, Rejected, is_revoked, read_authorization
@@ -231,7 +231,7 @@ class EnvoyCheck:
         self, asked: Asked, caller: Caller, call: Call, identity: Identity | None
     ) -> Verdict | Awaitable[Verdict]:
         question = question_of(asked, identity, self.policies.loaded.policy.model)
-        case = _Case(asked, caller, identity, question, self.ids)
+        case = _Case(asked, caller, identity, question, self.ids, is_logged=self.gate.tellings.is_logging)
         began = perf_counter()
         found = self.decider.at_once(case.attempt)
         if found is None:
@@ -294,14 +294,19 @@ def _refusal(
 
 def _marks(case: _Case, found: _Found) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
     """Say which headers a request gets, and which it loses: none stands in both, for Envoy removes last."""
-    given = [(SUBJECT, quote(case.question.subject, _PLAIN))]
+    given = [(SUBJECT, _quoted(case.question.subject))]
     if found.tenant is not None:
-        given.append((TENANT, quote(found.tenant, _PLAIN)))
+        given.append((TENANT, _quoted(found.tenant)))
     given.append((DECISION_ID, found.id))
     if obligations := found.decision.obligations:
-        given.append((OBLIGATIONS, quote(json.dumps([each.as_json() for each in obligations]), _PLAIN)))
+        given.append((OBLIGATIONS, _quoted(json.dumps([each.as_json() for each in obligations]))))
     others = tuple(name for name in case.asked.reserved if name not in _OURS)
     return tuple(given), (*_lost(tuple(name for name, _ in given)), *others)
+
+
+@lru_cache(4096)
+def _quoted(text: str) -> str:
+    return quote(text, _PLAIN)
 
 
 @lru_cache(16)
@@ -316,7 +321,7 @@ _REVOKED: Final = Decision(False, "revoked", None)
 
 
 class _Found(NamedTuple):
-    """What an attempt came to: a decision, its id, how it is written, the tenant that it is of, the policy's digest."""
+    """What an attempt came to: a decision, its id, how the log writes it, its tenant, the policy's digest."""
 
     decision: Decision
     id: str = ""
@@ -333,6 +338,7 @@ class _Case(NamedTuple):
     identity: Identity | None
     question: HttpRequest
     ids: DecisionIds
+    is_logged: bool
 
     def attempt(self, loaded: Loaded) -> _Found:
         """Decide, all at once.
@@ -346,7 +352,8 @@ class _Case(NamedTuple):
         self.question.now = policy.clock()  # of this attempt: an earlier one may have waited for facts since
         decision = self.decide(loaded)
         tenant = tenant_of(decision, policy.model)
-        if self.caller.tenants is not None and tenant not in self.caller.tenants:
+        is_of_system = decision.action.startswith(f"{SYSTEM}.")
+        if self.caller.tenants is not None and (tenant not in self.caller.tenants or is_of_system):
             raise PublicError(403, "forbidden", "the caller's key is not for this tenant")
         return self.written(decision, tenant, policy.digest)
 
@@ -366,8 +373,9 @@ class _Case(NamedTuple):
         return self.written(STALE, None, loaded.policy.digest)
 
     def written(self, decision: Decision, tenant: str | None, digest: str) -> _Found:
-        decision_id = self.ids.next()
-        return _Found(decision, decision_id, render_decision(decision, digest, decision_id), tenant, digest)
+        decision_id, _ = self.ids.next(), decision.reasons  # while the facts are at hand: what is missing is loaded
+        text = render_decision(decision, digest, decision_id) if self.is_logged else ""
+        return _Found(decision, decision_id, text, tenant, digest)
 
 
 def question_of(asked: Asked, identity: Identity | None, model: Model) -> HttpRequest:

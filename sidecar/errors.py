@@ -47,6 +47,11 @@ def too_large(message: str, *, status: int = 400) -> PublicError:
     return PublicError(status, "too_large", message)
 
 
+def overloaded() -> PublicError:
+    """Make the error of a request that comes when too much is asked at once."""
+    return PublicError(503, "overloaded", "too much is asked at once; try again", headers={"Retry-After": "1"})
+
+
 def to_public(error: Exception) -> PublicError:
     """Turn what was raised into what is answered."""
     match error:

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from uuid import uuid4
 
 from sidecar.callers import Caller, Callers
-from sidecar.errors import PublicError, to_public
+from sidecar.errors import PublicError, overloaded, to_public
 from sidecar.exchange import Call, Reply, refusal
 from sidecar.tellings import Tellings
 from sidecar.traffic import Traffic
@@ -99,7 +99,7 @@ class Gate:
             PublicError: it may not come in, or not now.
         """
         if self.turn.is_full() or self.traffic.count > MAX_IN_FLIGHT:
-            raise PublicError(503, "overloaded", "too much is asked at once; try again", headers={"Retry-After": "1"})
+            raise overloaded()
         caller = self.callers.admit(call)
         if caller is None or self.limits is None:
             return caller

@@ -20,7 +20,7 @@ from engine import BylawError
 from engine.values import SECOND, parse_duration
 from sidecar.cache_key import rate_key
 from sidecar.callers import Caller
-from sidecar.errors import PublicError
+from sidecar.errors import PublicError, overloaded
 
 #: A lease is this part of a limit.
 LEASES: Final = 20
@@ -135,9 +135,7 @@ class Limiter:
         end = time.monotonic() + WAIT_S
         while not self.take(caller):
             if time.monotonic() > end:
-                raise PublicError(
-                    503, "overloaded", "too much is asked at once; try again", headers={"Retry-After": "1"}
-                )
+                raise overloaded()
             for rate in self.rates_of(caller):
                 await self._leased(caller.name, rate)
 

@@ -175,7 +175,7 @@ def _policy(policies: Policies) -> Iterator[Metric]:
         "bylaw_policy_loads",
         "Readings of the policy that were to decide",
         "result",
-        [("loaded", getattr(policies, "loads", 0)), ("refused", getattr(policies, "refusals", 0))],
+        [("loaded", policies.loads), ("refused", policies.refusals)],
     )
     yield GaugeMetricFamily(
         "bylaw_policy_degraded",

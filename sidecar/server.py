@@ -1,7 +1,7 @@
 """The service put together: parts made of settings, started, wired to each other, and stopped in order.
 
-`Service` is one running server of one process. What it is made of stands in `Parts`, what it answers in `create_app`
-and `FastLane`; both lanes, and Envoy's two ways, come to the same `Gate` and the same `Decider`.
+`Service` is one running server of one process. What it answers stands in `create_app` and `FastLane`; both lanes, and
+Envoy's two ways, come to the same `Gate` and the same `Decider`.
 """
 
 from __future__ import annotations
@@ -33,9 +33,21 @@ from sidecar.fast_lane import FastLane
 from sidecar.gate import Gate
 from sidecar.handlers import authzen, envoy_http, health
 from sidecar.handlers.explain import explain
-from sidecar.handlers.metrics import ISSUER_KEYS, SIBLINGS, metrics, own_metrics
+from sidecar.handlers.metrics import metrics, own_metrics
 from sidecar.handlers.openapi import openapi
-from sidecar.keys import BASE_URL, CHECKS, DECIDER, KEEPER, POLICIES, SETTINGS, TELLINGS, TRAFFIC, Checks
+from sidecar.keys import (
+    BASE_URL,
+    CHECKS,
+    DECIDER,
+    ISSUER_KEYS,
+    KEEPER,
+    POLICIES,
+    SETTINGS,
+    SIBLINGS,
+    TELLINGS,
+    TRAFFIC,
+    Checks,
+)
 from sidecar.middleware import make_guard, nothing_there, serve
 from sidecar.policies import Policies, accept_any
 from sidecar.settings import Settings
@@ -115,6 +127,7 @@ class Service:
         self._lanes: list[FastLane] = []
         self._slow: list[SlowLane] = []
         self._servers: list[asyncio.Server] = []
+        self._behind: list[tuple[socket.socket, FastLane, ssl.SSLContext | None]] = []
         self._rest = AsyncExitStack()
         self._watching: asyncio.Task[None] | None = None
         self._renewing: asyncio.Task[None] | None = None
@@ -149,9 +162,8 @@ class Service:
         if self.settings.jwks is None:
             return None
         from sidecar.jwks import Keys  # not every process has any
-        from sidecar.keeper import clock
 
-        return Keys(self.settings.jwks, clock=clock)
+        return Keys(self.settings.jwks, clock=time.monotonic)
 
     def _make_log(self, stdout: int) -> DecisionLog | None:
         settings = self.settings
@@ -284,7 +296,7 @@ class Service:
             await self._open(self._doors.envoy, envoy_app(envoy, settings), {}, gate, envoy, None)
         else:
             app.router.add_route("*", envoy_http.PATH, envoy_http.make_handler(envoy, settings.trusted_hops))
-        app.router.add_route("*", "/{path:.*}", make_guard(gate)(nothing_there))
+        app.router.add_route("*", r"/{path:[\s\S]*}", make_guard(gate)(nothing_there))  # a `.` is no line end
         await self._open(self._doors.http, app, api.endpoints, gate, own, tls)
         if self._doors.grpc:
             await self._start_grpc(envoy)
@@ -308,6 +320,7 @@ class Service:
         loop = asyncio.get_running_loop()
         for each in doors:
             self._servers.append(await loop.create_server(lane.connection, sock=each, backlog=BACKLOG, **_over(tls)))
+            self._behind.append((each, lane, tls))
 
     def _make_tls(self) -> ssl.SSLContext | None:
         settings = self.settings
@@ -365,15 +378,13 @@ class Service:
 
     async def _shut_the_doors(self) -> None:
         """Listen no more, and let in whoever knocked before: their requests are on the wire, and would be lost."""
-        loop, tls = asyncio.get_running_loop(), self._tls.context if self._tls is not None else None
-        behind = [(each, self._lanes[-1], tls) for each in self._doors.http]
-        behind += [(each, self._lanes[0], None) for each in self._doors.envoy]
-        waiting = [(each, lane, how) for door, lane, how in behind for each in addresses.end_listening(door)]
+        loop = asyncio.get_running_loop()
+        waiting = [(each, lane, tls) for door, lane, tls in self._behind for each in addresses.end_listening(door)]
         for server in self._servers:
             server.close()
-        for each, lane, how in waiting:
+        for each, lane, tls in waiting:
             with suppress(OSError):  # it is gone again
-                await loop.connect_accepted_socket(lane.connection, each, **_over(how))
+                await loop.connect_accepted_socket(lane.connection, each, **_over(tls))
 
     async def _end_lanes(self) -> None:
         """End all connections, after those that are idle."""

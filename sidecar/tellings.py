@@ -38,6 +38,11 @@ class Tellings:
         self.refusals: Counter[tuple[int, str]] = Counter()
         self.decided_in = self.decide.add
 
+    @property
+    def is_logging(self) -> bool:
+        """Whether it matters how a decision is written."""
+        return self.log is not None
+
     def note(self, outcomes: Iterable[Outcome], call: Call, caller: Caller) -> None:
         """Take decisions that are being answered."""
         counts, log = self.decisions, self.log

@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import select
-import ssl
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final, Self, Unpack
 
@@ -25,18 +23,13 @@ import aiohttp
 from yarl import URL
 
 from bylaw.client._base import (
-    NO_OBLIGATIONS,
-    POOL_SIZE,
-    REMEMBER_S,
-    TIMEOUT_S,
     Client,
     Post,
     cut_off,
 )
 from bylaw.client.awaiting import to_await
-from bylaw.client.endpoint import DEFAULT_URL
 from bylaw.client.errors import bad_answer
-from bylaw.client.model import Decision, Obligations, Parts, Question, Semantic
+from bylaw.client.model import Decision, Parts, Question, Semantic
 from bylaw.client.wire import MAX_ANSWER, Answer, make_answer
 
 #: A connection ended without a word of an answer.
@@ -44,46 +37,11 @@ _ENDED: Final = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp
 
 
 class AsyncBylaw(Client):
-    """Asks a decision service, on one event loop.
-
-    Args:
-        url: `http://HOST:PORT`, `https://HOST` or `unix:/PATH`.
-        key: of this caller, where the service wants one.
-        timeout_s: for all of one check.
-        obligations: those that are understood, by name; an allow with another is a deny.
-        remember_s: how long revisions are carried; no shorter than the service's `BYLAW_MAX_STALENESS`.
-        pool_size: as many checks at once; the next wait for one of them.
-        ssl_context: for a certificate of one's own, or an authority that the system does not know.
-        clock: seconds that only go forward.
-
-    Raises:
-        ValueError: it cannot ask like this.
-    """
+    """Asks a decision service, on one event loop. `Client` says what it takes."""
 
     is_async = True
 
-    def __init__(
-        self,
-        url: str = DEFAULT_URL,
-        *,
-        key: str | None = None,
-        timeout_s: float = TIMEOUT_S,
-        obligations: Obligations = NO_OBLIGATIONS,
-        remember_s: float = REMEMBER_S,
-        pool_size: int = POOL_SIZE,
-        ssl_context: ssl.SSLContext | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        super().__init__(
-            url,
-            key=key,
-            timeout_s=timeout_s,
-            obligations=obligations,
-            remember_s=remember_s,
-            pool_size=pool_size,
-            ssl_context=ssl_context,
-            clock=clock,
-        )
+    def _begin(self) -> None:
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closed = False

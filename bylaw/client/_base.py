@@ -8,6 +8,8 @@ A client is handed the I/O by its subclass alone, so a rule of safety is written
 from __future__ import annotations
 
 import ssl
+import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import MappingProxyType
@@ -15,7 +17,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 
 from bylaw import __version__
 from bylaw.client.complaints import Complaints
-from bylaw.client.endpoint import Endpoint, parse_endpoint
+from bylaw.client.endpoint import DEFAULT_URL, Endpoint, parse_endpoint
 from bylaw.client.errors import (
     BadAnswerError,
     BylawError,
@@ -61,26 +63,39 @@ class Post(NamedTuple):
     tenants: set[str | None]
 
 
-class Client:
+class Client(ABC):
     """The part of a client that has no connection.
+
+    Args:
+        url: `http://HOST:PORT`, `https://HOST` or `unix:/PATH`.
+        key: of this caller, where the service wants one.
+        timeout_s: for all of one check.
+        obligations: those that are understood, by name; an allow with another is a deny.
+        remember_s: how long revisions are carried; no shorter than the service's `BYLAW_MAX_STALENESS`.
+        pool_size: as many checks at once; the next wait for one of them.
+        ssl_context: for a certificate of one's own, or an authority that the system does not know.
+        clock: seconds that only go forward.
 
     Attributes:
         is_async: whether its answers must be awaited.
+
+    Raises:
+        ValueError: it cannot ask like this.
     """
 
     is_async: ClassVar[bool]
 
     def __init__(
         self,
-        url: str,
+        url: str = DEFAULT_URL,
         *,
-        key: str | None,
-        timeout_s: float,
-        obligations: Obligations,
-        remember_s: float,
-        pool_size: int,
-        ssl_context: ssl.SSLContext | None,
-        clock: Callable[[], float],
+        key: str | None = None,
+        timeout_s: float = TIMEOUT_S,
+        obligations: Obligations = NO_OBLIGATIONS,
+        remember_s: float = REMEMBER_S,
+        pool_size: int = POOL_SIZE,
+        ssl_context: ssl.SSLContext | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._endpoint: Endpoint = parse_endpoint(url)
         if not timeout_s > 0 or pool_size < 1 or remember_s < 0:
@@ -92,6 +107,11 @@ class Client:
         self._ssl_context = ssl_context or (ssl.create_default_context() if self._endpoint.is_secure else None)
         self._revisions = Revisions(remember_s, clock)
         self._complaints = Complaints(clock)
+        self._begin()
+
+    @abstractmethod
+    def _begin(self) -> None:
+        """Make what connections are made of."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self._endpoint)!r})"

@@ -93,12 +93,23 @@ def address_in(forwarded: Iterable[str], trusted_hops: int) -> str | None:
 
 def respond(check: EnvoyCheck, asked: Asked, call: Call) -> Reply | Awaitable[Reply]:
     """Answer; nothing is raised, now or later."""
-    verdict = check.judge(asked, call)
-    return reply_of(verdict) if isinstance(verdict, Verdict) else _later(verdict)
+    try:
+        verdict = check.judge(asked, call)
+        return reply_of(verdict) if isinstance(verdict, Verdict) else _later(check, verdict, call)
+    except Exception as error:  # the one place: nothing but an answer may leave
+        return failed(check, error, call)
 
 
-async def _later(verdict: Awaitable[Verdict]) -> Reply:
-    return reply_of(await verdict)
+async def _later(check: EnvoyCheck, verdict: Awaitable[Verdict], call: Call) -> Reply:
+    try:
+        return reply_of(await verdict)
+    except Exception as error:  # the same, of what had to wait
+        return failed(check, error, call)
+
+
+def failed(check: EnvoyCheck, error: Exception, call: Call) -> Reply:
+    """Answer an error: never by the status that other errors have, which Envoy may let through."""
+    return reply_of(check.failed(error, call))
 
 
 def reply_of(verdict: Verdict) -> Reply:
@@ -117,10 +128,13 @@ def make_handler(check: EnvoyCheck, trusted_hops: int = 0) -> Callable[[web.Requ
     """Make the handler of `PATH`."""
 
     async def handler(request: web.Request) -> web.Response:
-        names = names_in(request.get_extra_info("peercert"))
-        headers = request.headers.items()
-        asked, call = read(request.method, request.raw_path, headers, request.remote, trusted_hops, names)
-        found = respond(check, asked, call)
+        try:
+            names = names_in(request.get_extra_info("peercert"))
+            headers = request.headers.items()
+            asked, call = read(request.method, request.raw_path, headers, request.remote, trusted_hops, names)
+            found = respond(check, asked, call)
+        except Exception as error:  # the same, of what cannot be read
+            found = failed(check, error, Call(ENVOY, request.remote, HOST))
         response = response_of(found if isinstance(found, Reply) else await found)
         if check.gate.traffic.is_stopping or must_close(request):
             response.force_close()

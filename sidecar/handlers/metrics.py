@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from importlib import import_module
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from sidecar.callers import Caller
-from sidecar.keys import KEEPER, POLICIES, TELLINGS, TRAFFIC
-from sidecar.siblings import Siblings, Texts
+from sidecar.keys import ISSUER_KEYS, KEEPER, POLICIES, SIBLINGS, TELLINGS, TRAFFIC
+from sidecar.siblings import Texts
 
 if TYPE_CHECKING:
-    from sidecar.jwks import Keys
     from sidecar.metrics import Sources
-
-#: What not every process has: the other processes on the port, and keys of end users' tokens.
-SIBLINGS: Final = web.AppKey("SIBLINGS", Siblings)
-ISSUER_KEYS: Final[web.AppKey[Keys]] = web.AppKey("ISSUER_KEYS")
 
 
 async def metrics(request: web.Request, _: Caller) -> web.Response:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
+import hpack as library
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -246,7 +247,6 @@ FIELDS: Final = st.lists(st.tuples(NAMES, st.text(st.characters(max_codepoint=25
 @given(st.lists(st.tuples(FIELDS, st.booleans(), st.sampled_from([None, 0, 100, 4096]))))
 def test_as_a_library_writes_it(blocks: list[tuple[list[tuple[str, str, bool]], bool, int | None]]) -> None:
     """What a library writes over one connection reads as it was, whatever it adds to the table or never adds."""
-    library: Any = pytest.importorskip("hpack")
     encoder, decoder = library.Encoder(), Decoder()
     for fields, is_coded, size in blocks:
         if size is not None:
@@ -261,7 +261,6 @@ def test_as_a_library_writes_it(blocks: list[tuple[list[tuple[str, str, bool]], 
 @given(st.lists(st.binary(max_size=40), max_size=5))
 def test_as_a_library_reads_it(blocks: list[bytes]) -> None:
     """Of any bytes a library reads the same; what it refuses is refused here."""
-    library: Any = pytest.importorskip("hpack")
     theirs, ours = library.Decoder(), Decoder()
     for written in blocks:
         try:

@@ -249,7 +249,7 @@ def test_many_series_are_written_bit_by_bit() -> None:
 
     async def write() -> dict[str, str]:
         counting = asyncio.create_task(count_turns())
-        policies = cast(Policies, SimpleNamespace(is_loaded=False, problem=None))
+        policies = cast(Policies, SimpleNamespace(is_loaded=False, problem=None, loads=0, refusals=0))
         found = await metrics.texts(metrics.Sources(policies, tellings, Traffic()))
         counting.cancel()
         return found

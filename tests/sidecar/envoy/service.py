@@ -78,6 +78,10 @@ class Recorded(Tellings):
         super().__init__()
         self._path = path
 
+    @property
+    def is_logging(self) -> bool:
+        return True
+
     def note(self, outcomes: Iterable[Outcome], call: Call, caller: Caller) -> None:
         super().note(outcomes, call, caller)
         with self._path.open("a", encoding="ascii") as file:
