@@ -166,7 +166,7 @@ def _start_bylaw(bylaw: str, folder: Path, keys: Path, stack: ExitStack) -> tupl
     _run([bylaw, "seed", str(POLICIES / "facts.yaml"), *facts])
     tokens = ("--jwks", str(keys), "--issuer", ISSUER, "--audience", AUDIENCE)
     command = [bylaw, "serve", *facts, *tokens, "--http", http, "--grpc", grpc]
-    service = stack.enter_context(running("bylaw", command, http, "/ready", core=SERVER_CORE, log=folder / "bylaw.log"))
+    service = stack.enter_context(running("bylaw", command, http, "/ready", core=CLIENT_CORE, log=folder / "bylaw.log"))
     return service, {HTTP: http, GRPC: grpc}
 
 

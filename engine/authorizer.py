@@ -9,7 +9,7 @@ nor spares.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from engine.decision import Decision
 from engine.errors import RequestError
@@ -18,7 +18,7 @@ from engine.model import SYSTEM, Attribute, TypeInfo
 from engine.program import Asker as AskerKind
 from engine.program import Plan, Program, Tested
 from engine.request import HttpRequest, Properties, Request
-from engine.routes import Match, path_segments
+from engine.routing import Routed
 from engine.space import Space, Tally
 from engine.spelling import nearest
 from engine.standing import Standing
@@ -192,12 +192,12 @@ class Questioner:
 
     # --- whole questions ---------------------------------------------------------------------------
 
-    def decide(self, request: Request, now: int, bindings: tuple[tuple[str, str], ...] = ()) -> Decision:
+    def decide(self, request: Request, now: int, bindings: tuple[str, ...] = ()) -> Decision:
         """Decide a request: an error for what is malformed, a deny for what is not there, else what the policy says.
 
         Args:
             now: the instant, in nanoseconds since 1970.
-            bindings: (type, id) bound by a route, each of which must be the decided resource or lie on its chain.
+            bindings: references in a path, each of which must be the decided resource or lie on its chain.
         """
         if self.tally.count > MAX_MEMOS:
             self.forget_all()
@@ -210,21 +210,41 @@ class Questioner:
 
     def decide_route(self, request: HttpRequest, now: int) -> Decision:
         """Decide an HTTP request by the policy's routes."""
-        segments = path_segments(request.path)
-        if segments is None:
-            return Decision(False, "bad_path", None)
-        match = self.program.routes.find(request.method, segments)
-        if match is None:
-            return Decision(False, "no_route", None)
-        if match.route.open_to is not None:
-            return self.decide_open(match, request)
-        asked, rest = self.routed(match, request)
-        return self.decide(asked, now, rest)
+        routed = self.program.router.read(request.method, request.path)
+        if isinstance(routed, str):
+            return Decision(False, routed, None)
+        if routed.open_to is not None:
+            return self.decide_open(routed.open_to, request)
+        return self.decide_known(routed, request, now) or self.decide(
+            self.routed(routed, request), now, routed.bindings
+        )
 
-    def decide_open(self, match: Match, request: HttpRequest) -> Decision:
+    def decide_known(self, routed: Routed, request: HttpRequest, now: int) -> Decision | None:
+        """Decide by what is remembered, as `Policy.decide` does; None: something is not, or there is more to it."""
+        if not routed.is_plain or request.subject_properties or request.tenant is not None or self.observer:
+            return None
+        tenant, claimed = routed.tenant, request.token_tenant
+        if not self.model.has_tenant:
+            tenant = None
+        elif tenant is None:
+            tenant = claimed
+        elif claimed is not None and claimed != tenant:
+            return None
+        try:
+            space = self.active[tenant]
+            s = space.standings[request.subject]
+            t = space.targets[routed.resource]  # type: ignore[index]  # it is plain, so there is one
+            plan = s.plans[t.type][routed.action]
+        except (KeyError, TypeError):
+            return None
+        if not s.since <= now < s.until or plan.is_new or not t.lies_in_all(routed.bindings):
+            return None
+        return judge(plan, s, t, self.sent(self.model.context, request.context, "context"), NO_FIELDS, now)
+
+    def decide_open(self, open_to: Literal["authenticated", "public"], request: HttpRequest) -> Decision:
         """A route that is `public`, or `authenticated`: for any principal that is not suspended or deleted."""
         kind, identity = self.subject(request.subject)
-        if match.route.open_to == "public":
+        if open_to == "public":
             return Decision(True, "rule", None)
         if identity is None:
             return Decision(False, "default", None)
@@ -233,58 +253,24 @@ class Questioner:
             return Decision(False, "principal_inactive", None)
         return Decision(True, "rule", None)
 
-    def routed(self, match: Match, request: HttpRequest) -> tuple[Request, tuple[tuple[str, str], ...]]:
-        """The request that a route makes of a method and a path, and the bindings to check beside it."""
-        route, bound = match.route, dict(match.bindings)
-        kind, _, name = (route.action or "").rpartition(".")
-        info = self.model.types[kind]
-        action = info.actions[name]
-        tenant = bound.get(self.model.tenant)
-        properties: dict[str, object] = {} if tenant is None else {"tenant": tenant}
-        others = tuple((kind, identity) for kind, identity in match.bindings if kind != self.model.tenant)
-        resource, checked = "", others
-        if route.parent is not None:
-            properties["new"] = True
-            resource = f"{action.type}:new"
-            if route.parent != self.model.tenant:
-                properties["parent"] = f"{route.parent}:{bound[route.parent]}"
-        elif info.kind == "system":
-            resource = f"{SYSTEM}:{SYSTEM}"
-        elif info.kind == "tenant":
+    def routed(self, routed: Routed, request: HttpRequest) -> Request:
+        """Make the request of what a path asks."""
+        resource = routed.resource
+        if resource is None:
             said = self.text(request.subject_properties, "tenant", "subject")
-            named = tenant or request.tenant or said or request.token_tenant
-            resource = f"{info.name}:{named or IMPLICIT_TENANT}"
-        else:
-            resource = f"{info.name}:{bound[info.name]}"
-            checked = tuple(pair for pair in others if pair[0] != info.name)
-            parent = self.parent_binding(match, info) if action.new or info.external else None
-            if parent is not None:
-                properties["parent"] = parent
-        return (
-            Request(
-                tenant=request.tenant,
-                subject=request.subject,
-                action=action.code,
-                resource=resource,
-                context=request.context,
-                subject_properties=request.subject_properties,
-                resource_properties=properties,
-                token_tenant=request.token_tenant,
-            ),
-            checked,
+            resource = f"{self.model.tenant}:{request.tenant or said or request.token_tenant or IMPLICIT_TENANT}"
+        return Request(
+            tenant=request.tenant,
+            subject=request.subject,
+            action=routed.action,
+            resource=resource,
+            context=request.context,
+            subject_properties=request.subject_properties,
+            resource_properties=routed.properties,
+            token_tenant=request.token_tenant,
         )
 
-    def parent_binding(self, match: Match, info: TypeInfo) -> str | None:
-        """Without `in` the parent is the last binding before the resource's own of a type that it may lie in."""
-        found = None
-        for kind, identity in match.bindings:
-            if kind == info.name:
-                break
-            if kind in info.parents:
-                found = f"{kind}:{identity}"
-        return found
-
-    def question(self, request: Request, now: int, bindings: tuple[tuple[str, str], ...] = ()) -> Question | Decision:
+    def question(self, request: Request, now: int, bindings: tuple[str, ...] = ()) -> Question | Decision:
         """Resolve a request: steps 1 to 3. A `Decision` is a deny for what is not there."""
         asker, identity = self.subject(request.subject)
         kind, resource_id = self.reference(request.resource, "resource")
@@ -315,7 +301,7 @@ class Questioner:
         if target.problem is not None:
             hidden = target.problem == "boundary" or standing.is_outside(target)
             return Decision.early("boundary" if hidden else target.problem, question)
-        if any(f"{bound}:{bound_id}" not in {thing.ref for thing in target.chain} for bound, bound_id in bindings):
+        if not target.lies_in_all(bindings):
             return Decision.early("boundary", question)
         return question
 

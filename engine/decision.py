@@ -95,6 +95,17 @@ class Decision:
         return parts[1].space.revision if parts is not None else ""
 
     @property
+    def tenant(self) -> str:
+        """The tenant in which it was made; empty where it is of none."""
+        parts = self._parts or getattr(self, "_early", None)
+        return parts[1].space.tenant_id if parts is not None else ""
+
+    @property
+    def may_oblige(self) -> bool:
+        """Whether there may be obligations among its reasons; where not, nobody need work them out."""
+        return self._parts is not None and self._parts[0].obliges[self.allowed]
+
+    @property
     def reasons(self) -> Reasons:
         try:
             return self._reasons

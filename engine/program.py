@@ -20,6 +20,7 @@ from engine.compiler import Compiler, Test
 from engine.errors import RequestError
 from engine.model import Action, Conditions, Model, Role, Rule, TypeInfo, Within
 from engine.routes import RouteTable
+from engine.routing import Router
 from engine.spelling import nearest
 from engine.values import Value
 
@@ -207,6 +208,7 @@ class Program:
         self.plans = {asker: {kind: _Plans(self, kind, asker) for kind in model.types} for asker in ASKERS}
         self.aliases = model.aliases
         self.routes = RouteTable(model.routes)
+        self.router = Router(model, self.routes)
         self.role_sets: dict[tuple[str, ...], RoleSet] = {}
         self.claimable = {
             name: role.name

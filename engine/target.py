@@ -76,6 +76,10 @@ class Target(_Read):
     def tenant_places(self) -> tuple[str, ...]:
         return self.places[-1:]
 
+    def lies_in_all(self, refs: tuple[str, ...]) -> bool:
+        """Say whether each of these is the resource itself or something that it lies in."""
+        return not refs or {thing.ref for thing in self.chain}.issuperset(refs)
+
     def nearest(self, kind: str) -> Thing:
         """The nearest thing of a type on the chain, the resource itself first."""
         for thing in self.chain:

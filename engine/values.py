@@ -136,8 +136,17 @@ def show_duration(nanoseconds: int) -> str:
     return sign + "".join(parts)
 
 
+#: The longest that an address can be written, and a network.
+_MAX_ADDRESS, _MAX_NETWORK = 45, 64
+
+
 def parse_ip(text: str) -> Address | None:
     """Read an address; an IPv4-mapped IPv6 one is that IPv4 address."""
+    return _parse_ip(text) if len(text) <= _MAX_ADDRESS else None
+
+
+@lru_cache(maxsize=4096)
+def _parse_ip(text: str) -> Address | None:
     if "%" in text:
         return None
     try:
@@ -148,9 +157,13 @@ def parse_ip(text: str) -> Address | None:
     return mapped or address
 
 
-@lru_cache(maxsize=4096)
 def parse_cidr(text: str) -> Network | None:
     """Read a network; host bits are ignored, IPv4-mapped IPv6 is IPv4. An address alone is a network of one."""
+    return _parse_cidr(text) if len(text) <= _MAX_NETWORK else None
+
+
+@lru_cache(maxsize=4096)
+def _parse_cidr(text: str) -> Network | None:
     if "%" in text:
         return None
     try:

@@ -107,6 +107,7 @@ class Asked(NamedTuple):
         authorization: all values of the header.
         address: the end user's, as far as it is known; None: it is not.
         reserved: headers of the request that only this service may set, in lower case.
+        wants_rule: whether Envoy is told by which rule or role.
     """
 
     method: str
@@ -114,6 +115,7 @@ class Asked(NamedTuple):
     authorization: tuple[str, ...] = ()
     address: str | None = None
     reserved: tuple[str, ...] = ()
+    wants_rule: bool = True
 
 
 def as_it_came(path: str) -> str:
@@ -136,10 +138,11 @@ class Verdict(NamedTuple):
 
     Args:
         status: 200: the request may pass; 401, 403: it may not; 503: nobody can say, so it may not.
-        headers: those that a request which passes gets; else those of the answer to the client.
+        headers: those that a request which passes gets, beside `DECISION_ID`; else those of the answer to the client.
         removed: those that it loses.
         body: what the client is told; JSON.
-        metadata: for Envoy's log and its other filters.
+        decision_id: of the decision, if this is one. rule, policy, revision: what it rests on. These and `code` are
+            for Envoy's log and its other filters.
     """
 
     status: int
@@ -147,7 +150,10 @@ class Verdict(NamedTuple):
     headers: tuple[tuple[str, str], ...] = ()
     removed: tuple[str, ...] = ()
     body: str = ""
-    metadata: Mapping[str, str] = {}
+    decision_id: str = ""
+    rule: str = ""
+    policy: str = ""
+    revision: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,18 +261,12 @@ class EnvoyCheck:
         if decision is _REVOKED:
             return self._rejected("revoked", call)
         self.gate.tellings.note((Outcome(case.question, decision, found.text),), call, case.caller)
-        metadata = {
-            "code": decision.code,
-            "rule": decision.by or "",
-            "policy": found.policy,
-            "revision": decision.revision,
-            "decision_id": found.id,
-        }
+        rule = (decision.by or "") if case.asked.wants_rule else ""
+        rests_on = (found.id, rule, found.policy, decision.revision)
         if decision.allowed:
-            headers, removed = _marks(case, found)
-            return Verdict(200, decision.code, headers, removed, "", metadata)
+            return Verdict(200, decision.code, *_marks(case, found), "", *rests_on)
         status = 503 if decision is STALE else 401 if case.identity is None else 403
-        return _refusal(status, decision.code, call.request_id, decision.because, metadata)
+        return _refusal(status, decision.code, call.request_id, decision.because, rests_on)
 
     def _rejected(self, reason: Reason, call: Call) -> Verdict:
         """Refuse a bad token. Why it is one is counted, and not told."""
@@ -285,20 +285,20 @@ def _refusal(
     code: str,
     request_id: str | None,
     because: str | None = None,
-    metadata: Mapping[str, str] | None = None,
+    rests_on: tuple[str, str, str, str] = ("", "", "", ""),
 ) -> Verdict:
     said = "null" if because is None else _quote(because)
     body = f'{{"error": "{code}", "requestId": {_quote(request_id or uuid4().hex)}, "because": {said}}}'
-    return Verdict(status, code, _CHALLENGE if status == 401 else (), (), body, metadata or {"code": code})
+    return Verdict(status, code, _CHALLENGE if status == 401 else (), (), body, *rests_on)
 
 
 def _marks(case: _Case, found: _Found) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
-    """Say which headers a request gets, and which it loses: none stands in both, for Envoy removes last."""
+    """Say which headers a request gets, beside the decision's id, and which it loses: none stands in both, for Envoy
+    removes last."""
     given = [(SUBJECT, _quoted(case.question.subject))]
     if found.tenant is not None:
         given.append((TENANT, _quoted(found.tenant)))
-    given.append((DECISION_ID, found.id))
-    if obligations := found.decision.obligations:
+    if found.decision.may_oblige and (obligations := found.decision.obligations):
         given.append((OBLIGATIONS, _quoted(json.dumps([each.as_json() for each in obligations]))))
     others = tuple(name for name in case.asked.reserved if name not in _OURS)
     return tuple(given), (*_lost(tuple(name for name, _ in given)), *others)
@@ -312,7 +312,7 @@ def _quoted(text: str) -> str:
 @lru_cache(16)
 def _lost(given: tuple[str, ...]) -> tuple[str, ...]:
     """List all names that an application may take for one of ours, but those that are given."""
-    return tuple(name for name in _OURS if name not in given)
+    return tuple(name for name in _OURS if name != DECISION_ID and name not in given)
 
 
 # --- one request ------------------------------------------------------------------------------------------------------
@@ -351,9 +351,9 @@ class _Case(NamedTuple):
             return _Found(_REVOKED)
         self.question.now = policy.clock()  # of this attempt: an earlier one may have waited for facts since
         decision = self.decide(loaded)
-        tenant = tenant_of(decision, policy.model)
-        is_of_system = decision.action.startswith(f"{SYSTEM}.")
-        if self.caller.tenants is not None and (tenant not in self.caller.tenants or is_of_system):
+        tenant = (decision.tenant or None) if policy.model.has_tenant else None
+        mine = self.caller.tenants
+        if mine is not None and (tenant not in mine or decision.action.startswith(f"{SYSTEM}.")):
             raise PublicError(403, "forbidden", "the caller's key is not for this tenant")
         return self.written(decision, tenant, policy.digest)
 
@@ -373,7 +373,9 @@ class _Case(NamedTuple):
         return self.written(STALE, None, loaded.policy.digest)
 
     def written(self, decision: Decision, tenant: str | None, digest: str) -> _Found:
-        decision_id, _ = self.ids.next(), decision.reasons  # while the facts are at hand: what is missing is loaded
+        if self.asked.wants_rule or self.is_logged or not decision.allowed or decision.may_oblige:
+            _ = decision.reasons  # while the facts are at hand: what is missing is loaded
+        decision_id = self.ids.next()
         text = render_decision(decision, digest, decision_id) if self.is_logged else ""
         return _Found(decision, decision_id, text, tenant, digest)
 
@@ -424,12 +426,6 @@ def written_address(text: str) -> str | None:
     """
     found = parse_ip(text)
     return None if found is None else str(found)
-
-
-def tenant_of(decision: Decision, model: Model) -> str | None:
-    """Return the tenant that a decision is of, if it is of one."""
-    question = decision.question
-    return (question.standing.space.tenant_id or None) if question is not None and model.has_tenant else None
 
 
 def has_short_segments(path: str) -> bool:

@@ -7,7 +7,6 @@ and write the same replies.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, NamedTuple, cast
 from uuid import uuid4
 
@@ -20,8 +19,7 @@ MAX_REQUEST_ID: Final = 256
 _CLOSING: Final = frozenset((408, 413))
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """What a request says before its body.
 
     Args:

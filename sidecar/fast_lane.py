@@ -59,6 +59,11 @@ _HEAD: Final = re.compile(rb"POST (?P<path>/[a-z0-9/]*) HTTP/1\.1\r\n" + _FIELDS
 _ENVOY: Final = re.compile(
     rb"(?P<method>GET|POST|PUT|PATCH|DELETE|OPTIONS) (?P<target>/envoy/[!-~]*) HTTP/1\.1\r\n" + _FIELDS
 )
+#: What varies of it, as Envoy writes it: name and value. In a head that is recognised each is a whole line, and any
+#: other value of that spelling would be recognised as well.
+_VARYING: Final = re.compile(
+    rb"(?<=\r\n)(%b): ([!-~]+(?: +[!-~]+)*)(?=\r\n)" % "|".join(sorted(envoy_http.VARYING)).encode()
+)
 _FRAMING: Final = frozenset(
     """transfer-encoding expect upgrade te trailer keep-alive proxy-connection
     sec-websocket-key1""".split()  # noqa: SIM905  # as below
@@ -115,11 +120,12 @@ class Heads:
         self._endpoints = {path.encode(): endpoint for path, endpoint in endpoints.items()}
         self._beginnings = tuple(b"POST %b HTTP/1.1\r\n" % path for path in self._endpoints)
         self._known: dict[tuple[bytes, str | None], Head] = {}
+        self._shapes: dict[tuple[tuple[bytes, ...], *tuple[bytes, ...]], envoy_http.Shape] = {}
 
     def read(self, written: bytes, peer: str | None, certificates: tuple[str, ...]) -> Head | None:
         """Recognise a head; None: it is aiohttp's."""
         if self.is_envoy and not written.startswith(self._beginnings):
-            return self._recognise_envoy(written, peer, certificates)
+            return self._read_envoy(written, peer, certificates)
         if certificates:
             return self._recognise(written, peer, certificates)[0]
         key = (written, peer)
@@ -162,23 +168,23 @@ class Heads:
         is_fresh = "x-request-id" in fields or not _FRESH.isdisjoint(fields)
         return (Head(int(length), call, endpoint) if int(length) <= MAX_BODY else None), is_fresh
 
-    def _recognise_envoy(self, written: bytes, peer: str | None, certificates: tuple[str, ...]) -> Head | None:
-        match = _ENVOY.fullmatch(written)
-        if match is None:
-            return None
-        listed = [(name.lower(), value) for name, value in _FIELD.findall(match["fields"].decode("ascii"))]
-        fields = dict(listed)
-        if len(listed) > MAX_FIELDS or not _FRAMING.isdisjoint(fields):
-            return None
-        names = [name for name, _ in listed] if len(fields) != len(listed) else ()
-        if any(names.count(name) > 1 for name in _ALONE if names):
-            return None
-        if "host" not in fields or fields.get("content-length", "0") != "0":
-            return None
-        if fields.get("connection", "keep-alive").lower() != "keep-alive":
-            return None
-        method, target = match["method"].decode(), match["target"].decode()
-        asked, call = envoy_http.read(method, target, listed, peer, self._trusted_hops, certificates)
+    def _read_envoy(self, written: bytes, peer: str | None, certificates: tuple[str, ...]) -> Head | None:
+        parts = _VARYING.split(written)
+        key, names = tuple(parts[::3]), parts[1::3]
+        known = self._shapes.get((key, *names))
+        values = zip(names, parts[2::3], strict=True)
+        if known is not None:
+            varying = [(name.decode("ascii"), value.decode("ascii")) for name, value in values]
+        else:
+            found = _recognise_envoy(written)
+            if found is None:
+                return None
+            known, varying = found
+            if len(varying) == len(names):  # else one is written in capitals, and stands in the key
+                if len(self._shapes) >= MAX_HEADS:
+                    self._shapes.clear()
+                self._shapes[key, *names] = known
+        asked, call = envoy_http.completed(known, varying, peer, self._trusted_hops, certificates)
         return Head(0, call, None, asked)
 
     def may_begin(self, written: bytes) -> bool:
@@ -192,6 +198,26 @@ class Heads:
             return is_first or (self.is_envoy and _FIRST_LINE.fullmatch(written) is not None)
         is_ours = written.startswith(self._beginnings) or (self.is_envoy and b" /envoy/" in first)
         return is_ours and _LINES.fullmatch(written, len(first) + 1) is not None
+
+
+def _recognise_envoy(written: bytes) -> tuple[envoy_http.Shape, list[tuple[str, str]]] | None:
+    """Recognise what Envoy asks: the request, and its headers that vary."""
+    match = _ENVOY.fullmatch(written)
+    if match is None:
+        return None
+    listed = [(name.lower(), value) for name, value in _FIELD.findall(match["fields"].decode("ascii"))]
+    fields = dict(listed)
+    if len(listed) > MAX_FIELDS or not _FRAMING.isdisjoint(fields):
+        return None
+    names = [name for name, _ in listed] if len(fields) != len(listed) else ()
+    if any(names.count(name) > 1 for name in _ALONE if names):
+        return None
+    if "host" not in fields or fields.get("content-length", "0") != "0":
+        return None
+    if fields.get("connection", "keep-alive").lower() != "keep-alive":
+        return None
+    shape = envoy_http.shape_of(match["method"].decode(), match["target"].decode(), listed)
+    return shape, [(name, value) for name, value in listed if name in envoy_http.VARYING]
 
 
 class Connection(asyncio.Protocol):

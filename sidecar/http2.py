@@ -449,6 +449,13 @@ class Connection(asyncio.Protocol, Generic[T]):
             self._out.append(_frame(_HEADERS, _END_HEADERS | _END_STREAM, stream_id, head))
             return
         self._out.append(_frame(_HEADERS, _END_HEADERS, stream_id, head))
+        size = len(body)
+        if 0 < size <= min(self._window, stream.window, MAX_FRAME):  # nearly always
+            self._window -= size
+            del self._streams[stream_id]
+            last = _HEAD.pack(0, len(trailers), _HEADERS, _END_HEADERS | _END_STREAM, stream_id)
+            self._out += (_HEAD.pack(0, size, _DATA, 0, stream_id), body, last, trailers)
+            return
         stream.unsent, stream.trailers = body, trailers
         self._unsent += len(body)
         self._send(stream_id, stream)

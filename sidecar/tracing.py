@@ -270,8 +270,7 @@ def of_reply(reply: Reply) -> Told:
 
 def of_verdict(verdict: Verdict) -> Told:
     """Say what a span tells of an answer to Envoy."""
-    metadata = verdict.metadata
-    decision = _decision(verdict.status == 200, verdict.code, metadata.get("decision_id"), metadata.get("policy"))
+    decision = _decision(verdict.status == 200, verdict.code, verdict.decision_id, verdict.policy)
     return {"http.response.status_code": verdict.status, **decision}
 
 

@@ -13,15 +13,21 @@ Beside it stands `grpc.health.v1.Health/Check`, for those who watch: SERVING, un
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable
+from functools import lru_cache
 from typing import Final
 
 # They come without types.
 from envoy.config.core.v3.base_pb2 import HeaderValueOption  # type: ignore[import-untyped]
 from envoy.service.auth.v3.attribute_context_pb2 import AttributeContext  # type: ignore[import-untyped]
-from envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse  # type: ignore[import-untyped]
+from envoy.service.auth.v3.external_auth_pb2 import (  # type: ignore[import-untyped]
+    CheckRequest,
+    CheckResponse,
+    DeniedHttpResponse,
+    OkHttpResponse,
+)
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from sidecar.envoy import ENVOY, HOST, Asked, EnvoyCheck, Verdict, as_it_came, is_reserved
+from sidecar.envoy import DECISION_ID, ENVOY, HOST, Asked, EnvoyCheck, Verdict, as_it_came, is_reserved
 from sidecar.errors import PublicError, bad_request, too_large
 from sidecar.exchange import Call, taken_over
 from sidecar.grpc_lane import NOT_FOUND, PERMISSION_DENIED, Answer, Head, Lane, failure, reply, unframed
@@ -41,6 +47,8 @@ _SERVING: Final = reply(b"\x08\x01")
 _NOT_SERVING: Final = reply(b"\x08\x02")
 _JSON: Final = ("Content-Type", "application/json")
 
+Headers = tuple[tuple[str, str], ...]
+
 
 def read(message: bytes) -> tuple[Asked, str | None]:
     """Read a check, and the request's id.
@@ -55,49 +63,97 @@ def read(message: bytes) -> tuple[Asked, str | None]:
     if not attributes.request.HasField("http"):
         raise bad_request("there is no HTTP request to check: ext_authz is an HTTP filter here, not one of TCP")
     http = attributes.request.http
-    sent = _headers(http)
+    authorization: list[str] = []
+    reserved: list[str] = []
+    path = request_id = None
+    for name, value in _headers(http):
+        if name == "authorization":
+            authorization.append(value)
+        elif name == "x-request-id":
+            request_id = value
+        elif name == ":path":
+            path = value if path is None else path
+        elif name.startswith("x") and is_reserved(name) and name not in reserved:
+            reserved.append(name)
     asked = Asked(
         http.method,
-        sent[":path"][0] if ":path" in sent else as_it_came(http.path),
-        tuple(sent.get("authorization", ())),
+        as_it_came(http.path) if path is None else path,
+        tuple(authorization),
         attributes.source.address.socket_address.address or None,
-        tuple(name for name in sent if is_reserved(name)),
+        tuple(reserved),
     )
-    return asked, taken_over(sent.get("x-request-id", [None])[-1])
+    return asked, taken_over(request_id)
 
 
-def _headers(http: AttributeContext.HttpRequest) -> dict[str, list[str]]:
-    """List the headers by name: as they came, or as Envoy merged them."""
-    sent: dict[str, list[str]] = {}
-    for each in http.header_map.headers:
-        sent.setdefault(each.key.lower(), []).append(each.raw_value.decode("latin-1") if each.raw_value else each.value)
-    for name, value in http.headers.items():
-        if name != ":path":  # here it is not as it came
-            sent.setdefault(name.lower(), []).append(value)
-    return sent
+def _headers(http: AttributeContext.HttpRequest) -> list[tuple[str, str]]:
+    """List the headers: as they came, or as Envoy merged them."""
+    sent = [(each.key.lower(), each.raw_value.decode("latin-1") or each.value) for each in http.header_map.headers]
+    # Of those that are merged the path is not as it came.
+    merged = [(name.lower(), value) for name, value in http.headers.items() if name != ":path"] if http.headers else []
+    return sent + merged
 
 
 def write(verdict: Verdict) -> bytes:
-    """Write a verdict."""
-    response = CheckResponse()
+    """Write a verdict: a `CheckResponse`.
+
+    A message may come in pieces, which are put together by whoever reads it. All of an allow but the decision's id is
+    the same again and again, so it is written once.
+    """
+    rests_on = (verdict.rule, verdict.policy, verdict.revision) if verdict.decision_id else None
     if verdict.status == 200:
-        response.status.code = 0
-        for name, value in verdict.headers:
-            option = response.ok_response.headers.add(append_action=HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD)
-            option.header.key, option.header.value = name, value
-        response.ok_response.headers_to_remove.extend(verdict.removed)
-    else:
-        response.status.code = _UNAUTHENTICATED if verdict.status == 401 else PERMISSION_DENIED
-        denied = response.denied_response
-        denied.status.code = verdict.status
-        denied.body = verdict.body
-        for name, value in (_JSON, *verdict.headers):
-            option = denied.headers.add(append_action=HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD)
-            option.header.key, option.header.value = name, value
-    for name, value in verdict.metadata.items():
+        written = _allowed(verdict.headers, verdict.removed, verdict.code, rests_on)
+        return written + verdict.decision_id.encode().join(_around_id(len(verdict.decision_id)))
+    response = _told(verdict.code, rests_on)
+    response.status.code = _UNAUTHENTICATED if verdict.status == 401 else PERMISSION_DENIED
+    denied = response.denied_response
+    denied.status.code = verdict.status
+    denied.body = verdict.body
+    _set_headers(denied, (_JSON, *verdict.headers))
+    if verdict.decision_id:
+        response.dynamic_metadata.fields["decision_id"].string_value = verdict.decision_id
+    return _written(response)
+
+
+@lru_cache(4096)
+def _allowed(headers: Headers, removed: tuple[str, ...], code: str, rests_on: tuple[str, str, str] | None) -> bytes:
+    """Write an allow, but for the decision's id."""
+    response = _told(code, rests_on)
+    response.status.code = 0
+    _set_headers(response.ok_response, headers)
+    response.ok_response.headers_to_remove.extend(removed)
+    return _written(response)
+
+
+@lru_cache(4)
+def _around_id(length: int) -> tuple[bytes, ...]:
+    """Write what stands round the decision's id in an allow: before it, between its two places, and after it."""
+    response, mark = CheckResponse(), "\0" * length
+    _set_headers(response.ok_response, ((DECISION_ID, mark),))
+    response.dynamic_metadata.fields["decision_id"].string_value = mark
+    return tuple(_written(response).split(mark.encode()))
+
+
+def _told(code: str, rests_on: tuple[str, str, str] | None) -> CheckResponse:
+    """Begin a response with what Envoy's log and other filters are told."""
+    response = CheckResponse()
+    said = {"code": code}
+    if rests_on is not None:
+        said |= zip(("rule", "policy", "revision"), rests_on, strict=True)
+    for name, value in said.items():
         response.dynamic_metadata.fields[name].string_value = value
-    written: bytes = response.SerializeToString()
-    return written
+    return response
+
+
+def _set_headers(said: OkHttpResponse | DeniedHttpResponse, headers: Headers) -> None:
+    """Have headers set, in place of what there is under their names."""
+    for name, value in headers:
+        option = said.headers.add(append_action=HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD)
+        option.header.key, option.header.value = name, value
+
+
+def _written(response: CheckResponse) -> bytes:
+    found: bytes = response.SerializeToString()
+    return found
 
 
 def make_server(check: EnvoyCheck) -> Server[Head]:

@@ -16,12 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiohttp import web
 
 from sidecar.answers import must_close, response_of
-from sidecar.envoy import ENVOY, HOST, Asked, EnvoyCheck, Verdict, as_it_came, is_reserved
+from sidecar.envoy import DECISION_ID, ENVOY, HOST, Asked, EnvoyCheck, Verdict, as_it_came, is_reserved
 from sidecar.exchange import Call, Reply, names_in, taken_over
 
 PREFIX: Final = "/envoy"
@@ -33,6 +33,62 @@ CALLER_KEY: Final = "bylaw-caller-key"
 REMOVE: Final = "x-envoy-auth-headers-to-remove"
 
 Headers = Iterable[tuple[str, str]]
+
+#: Headers that differ between requests for the same: by user, by client, or each time.
+VARYING: Final = frozenset(("authorization", "x-request-id", "x-forwarded-for", "traceparent", "tracestate"))
+
+
+class Shape(NamedTuple):
+    """What a request asks, but for headers that vary.
+
+    Args:
+        keys: of the caller, as a header `Authorization` would have them.
+        reserved: names of headers that only this service may set.
+    """
+
+    method: str
+    path: str
+    keys: tuple[str, ...]
+    reserved: tuple[str, ...]
+
+
+def shape_of(method: str, target: str, headers: Headers) -> Shape:
+    """Read what does not vary. `read` says what the arguments are."""
+    keys: list[str] = []
+    reserved: list[str] = []
+    for written, value in headers:
+        name = written.lower()
+        if name == CALLER_KEY:
+            keys.append(f"Bearer {value}")
+        elif name.startswith("x") and is_reserved(name) and name not in reserved:
+            reserved.append(name)
+    path = as_it_came(target[len(PREFIX) :]) if target.startswith(PREFIX) else ""
+    return Shape(method, path, tuple(keys), tuple(reserved))
+
+
+def completed(
+    shape: Shape, headers: Headers, peer: str | None, trusted_hops: int, certificates: tuple[str, ...] = ()
+) -> tuple[Asked, Call]:
+    """Read what varies. Of the headers all others are passed over; their names are in lower case."""
+    authorization: list[str] = []
+    forwarded: list[str] = []
+    request_id = parent = None
+    state = ""
+    for name, value in headers:
+        if name == "authorization":
+            authorization.append(value)
+        elif name == "x-request-id":
+            request_id = value
+        elif name == "x-forwarded-for":
+            forwarded.append(value)
+        elif name == "traceparent":
+            parent = value
+        elif name == "tracestate":
+            state = value
+    address = address_in(forwarded, trusted_hops) if trusted_hops else None
+    trace = (parent, state) if parent is not None else None
+    call = Call(ENVOY, peer, HOST, shape.keys, taken_over(request_id), None, certificates, trace)
+    return Asked(shape.method, shape.path, tuple(authorization), address, shape.reserved, False), call
 
 
 def read(
@@ -47,38 +103,8 @@ def read(
         trusted_hops: how many hops of `x-forwarded-for` are believed, Envoy being the first.
         certificates: names in the client certificate that was verified.
     """
-    authorization: list[str] = []
-    forwarded: list[str] = []
-    keys: list[str] = []
-    reserved: list[str] = []
-    request_id = parent = None
-    state = ""
-    for written, value in headers:
-        name = written.lower()
-        if name == "authorization":
-            authorization.append(value)
-        elif name == "x-request-id":
-            request_id = value
-        elif name == "x-forwarded-for":
-            forwarded.append(value)
-        elif name == CALLER_KEY:
-            keys.append(f"Bearer {value}")
-        elif name == "traceparent":
-            parent = value
-        elif name == "tracestate":
-            state = value
-        elif name.startswith("x") and is_reserved(name) and name not in reserved:
-            reserved.append(name)
-    asked = Asked(
-        method,
-        as_it_came(target[len(PREFIX) :]) if target.startswith(PREFIX) else "",
-        tuple(authorization),
-        address_in(forwarded, trusted_hops) if trusted_hops else None,
-        tuple(reserved),
-    )
-    trace = (parent, state) if parent is not None else None
-    call = Call(ENVOY, peer, HOST, tuple(keys), taken_over(request_id), certificates=certificates, trace=trace)
-    return asked, call
+    listed = [(name.lower(), value) for name, value in headers]
+    return completed(shape_of(method, target, listed), listed, peer, trusted_hops, certificates)
 
 
 def address_in(forwarded: Iterable[str], trusted_hops: int) -> str | None:
@@ -115,7 +141,8 @@ def failed(check: EnvoyCheck, error: Exception, call: Call) -> Reply:
 def reply_of(verdict: Verdict) -> Reply:
     """Write a verdict."""
     if verdict.status == 200:
-        return Reply(200, b"", (*verdict.headers, (REMOVE, _listed(verdict.removed))))
+        own = ((DECISION_ID, verdict.decision_id), (REMOVE, _listed(verdict.removed)))
+        return Reply(200, b"", verdict.headers + own)
     return Reply(401 if verdict.status == 401 else 403, verdict.body.encode(), verdict.headers)
 
 

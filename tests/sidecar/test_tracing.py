@@ -220,7 +220,7 @@ def test_what_envoy_asks_is_a_span() -> None:
     """An answer to Envoy is a span, an error where it says that nobody can decide; no header of it is told."""
     traced = Traced()
     mark = ("x-bylaw-subject", "user:ann")
-    allowed = Verdict(200, "role", (mark,), metadata={"policy": "sha256:3b", "decision_id": "01J", "rule": "manager"})
+    allowed = Verdict(200, "role", (mark,), decision_id="01J", rule="manager", policy="sha256:3b")
     stale = Verdict(503, "stale")
     call, asked = Call("envoy", None, "localhost"), Asked("GET", "/tasks/t1")
 

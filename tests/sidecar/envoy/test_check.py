@@ -22,7 +22,7 @@ from sidecar.callers import PLAIN_SCOPES, Caller, LoopbackCallers
 from sidecar.decider import Asked as Questioned
 from sidecar.decider import Decider, FileDecider, StoreDecider
 from sidecar.decision_id import DecisionIds
-from sidecar.envoy import HOST, Asked, EnvoyCheck, Verdict, context_of, has_short_segments, is_reserved
+from sidecar.envoy import DECISION_ID, HOST, Asked, EnvoyCheck, Verdict, context_of, has_short_segments, is_reserved
 from sidecar.exchange import Call
 from sidecar.gate import Gate, Turn
 from sidecar.identity import Identity, Rejected
@@ -376,7 +376,7 @@ def test_the_unexpected(error: Exception, caplog: pytest.LogCaptureFixture) -> N
     with caplog.at_level(logging.ERROR):
         verdict = judged(check, "/open")
 
-    assert (verdict.status, verdict.code, verdict.metadata) == (503, "internal", {"code": "internal"})
+    assert (verdict.status, verdict.code, verdict.decision_id) == (503, "internal", "")
     assert '"requestId": "r-1"' in verdict.body
     assert "secret" not in verdict.body
     assert [record.getMessage() for record in caplog.records] == ["request r-1 failed"]
@@ -426,7 +426,7 @@ def test_no_other_reserved_header_passes(names: list[str], has_tenant: bool) -> 
     verdict = judged(check, "/org" if has_tenant else "/open", authorization=TOKEN, reserved=reserved)
 
     assert verdict.status == 200
-    written = {name for name, _ in verdict.headers}
+    written = {name for name, _ in verdict.headers} | {DECISION_ID}
     assert written.isdisjoint(verdict.removed)
     assert {*reserved, "x_bylaw_subject", "x-bylaw-tenant", "x-bylaw_decision-id"} <= written | {*verdict.removed}
 

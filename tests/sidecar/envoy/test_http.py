@@ -114,7 +114,7 @@ def test_reading() -> None:
 
     asked, call = read("GET", "/envoy/a?b", named.items(), "192.0.2.1", 0)
 
-    assert asked == ("GET", "/a?b", ("a",), None, ("x_bylaw_a",))
+    assert asked == ("GET", "/a?b", ("a",), None, ("x_bylaw_a",), False)
     assert (call.peer, call.host, call.authorization, call.request_id) == ("192.0.2.1", "localhost", ("Bearer k",), "r")
     assert call.trace == ("00-a-b-01", "c=d")
 
