@@ -2,8 +2,9 @@
 
     bytes ──▶ frames ──▶ stream: header block, body ──▶ Application ──▶ Response ──▶ frames ──▶ bytes
 
-Streams are independent: what the application answers at once is written in the same turn of the loop, all answers of a
-turn in one write; what it has to wait for is written when it comes, and holds up nothing else.
+Streams are independent: what the application answers at once is written in the same turn of the loop, a few answers in
+one write, so that whoever asks goes on with the first while the last is made; what it has to wait for is written when
+it comes, and holds up nothing else.
 
 What is not spoken: push, priorities (passed over), informational responses, a table of headers in what is sent. Blocks
 that are sent are the application's constants.
@@ -65,6 +66,9 @@ SWEEP_S: Final = 5.0
 #: Between the word that no more is taken and the end of taking: what is on the wire is answered.
 GRACE_S: Final = 0.25
 BACKLOG: Final = 1024
+#: So many pieces are written at once; an answer has five. Measured through Envoy (`bench.envoy`): all of a turn at once
+#: makes a third fewer requests, since Envoy and this wait for each other; each by itself a tenth fewer.
+PIECES: Final = 15
 
 _DATA, _HEADERS, _PRIORITY, _RST_STREAM, _SETTINGS, _PUSH_PROMISE, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = (
     range(10)
@@ -455,6 +459,8 @@ class Connection(asyncio.Protocol, Generic[T]):
             del self._streams[stream_id]
             last = _HEAD.pack(0, len(trailers), _HEADERS, _END_HEADERS | _END_STREAM, stream_id)
             self._out += (_HEAD.pack(0, size, _DATA, 0, stream_id), body, last, trailers)
+            if len(self._out) >= PIECES:
+                self._flush()
             return
         stream.unsent, stream.trailers = body, trailers
         self._unsent += len(body)

@@ -241,15 +241,16 @@ def test_pieces_of_any_length() -> None:
     assert [each for byte in LONG for each in single.say(bytes([byte]))] == LONG_ANSWER
 
 
-def test_one_write_a_turn(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What came at once is answered by one write."""
+def test_a_few_answers_a_write(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What came at once is answered by a few writes: whoever asked first has not to wait for all."""
     writes: list[bytes] = []
     monkeypatch.setattr(peer.wire, "write", writes.append)
 
     peer.connection.data_received(b"".join(request(stream) for stream in range(1, 99, 2)))
 
-    assert len(writes) == 1
-    assert len(list(frames_in(writes[0]))) == 49 * 3
+    assert len(writes) == 17
+    assert [written.count(b"hello") for written in writes] == [3] * 16 + [1]
+    assert len(list(frames_in(b"".join(writes)))) == 49 * 3
 
 
 def test_streams_are_independent(peer: Peer) -> None:

@@ -168,6 +168,47 @@ def test_remembered_heads_are_bounded(heads: Heads) -> None:
     assert all(b"authorization" in written.lower() for written, _ in heads._known)
 
 
+VARIED: Final = st.lists(
+    st.sampled_from(
+        [
+            "authorization: Bearer a", "authorization: Bearer b", "Authorization: Bearer c", "authorization:Bearer d",
+            "authorization:  Bearer e", "authorization: Bearer  f", "authorization: Bearer\tg", "authorization: ",
+            "x-request-id: 1", "x-request-id: 2", "X-Request-Id: 3", "x-forwarded-for: 10.0.0.1, 192.0.2.1",
+            "x-forwarded-for: 192.0.2.9", "x-forwarded-for: ", "traceparent: 00-a-b-01", "tracestate: c=d",
+            "accept: x-request-id: 4", "x-bylaw-subject: user:ann", "x_bylaw_subject: eve", "bylaw-caller-key: k",
+            "expect: 100-continue", "content-length: 0", "connection: close",
+        ]
+    ),
+    max_size=6,
+)  # fmt: skip
+
+
+@given(st.lists(st.tuples(VARIED, st.sampled_from(["/envoy/a", "/envoy/b?c"])), max_size=12))
+def test_what_envoy_asks_means_what_its_own_bytes_say(asked: list[tuple[list[str], str]]) -> None:
+    """Whatever was read before: a header that varies is read from the request that it came with, and a head that would
+    not be recognised is not, since one like it was."""
+    remembering = Heads({}, is_envoy=True, trusted_hops=1)
+
+    for fields, path in asked * 2:
+        written = "\r\n".join([f"GET {path} HTTP/1.1", "host: a", *fields, "", ""]).encode()
+
+        found = remembering.read(written, "127.0.0.1", ())
+
+        assert found == Heads({}, is_envoy=True, trusted_hops=1).read(written, "127.0.0.1", ())
+        assert found is None or found.asked is not None
+
+
+def test_what_envoy_asks_is_bounded() -> None:
+    """However many are asked, no more than the bound are remembered, and no token of an end user at all."""
+    asking = Heads({}, is_envoy=True)
+    for number in range(MAX_HEADS + 10):
+        written = f"GET /envoy/{number} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer tok-{number}\r\n\r\n".encode()
+        assert asking.read(written, "127.0.0.1", ()) is not None
+
+    assert 0 < len(asking._shapes) <= MAX_HEADS
+    assert "tok-" not in repr(asking._shapes)
+
+
 @pytest.mark.parametrize("count", [MAX_FIELDS, MAX_FIELDS + 1])
 def test_headers_are_bounded(heads: Heads, count: int) -> None:
     """A head has as many headers as aiohttp takes, and no more."""
