@@ -4,9 +4,9 @@
 
 All servers hold the same world (`scenario`) and run at the same time on core 0, one loaded and the others idle; wrk
 runs on core 1. Bylaw runs twice: over a store (SQLite) with all defaults, and with everything on: callers known by a
-key, a limit of requests, the decision log to files, and its metrics scraped. It has the users and resources as facts
-and is asked by id; Cerbos keeps no facts and is told what it needs. Before anything is timed each answers every
-question, and every answer must be right.
+key, the decision log to files, and its metrics scraped. It has the users and resources as facts and is asked by id;
+Cerbos keeps no facts and is told what it needs. Before anything is timed each answers every question, and every answer
+must be right.
 """
 
 from __future__ import annotations
@@ -139,12 +139,12 @@ def _start_bylaw(world: World, asked: list[Question], folder: Path, stack: ExitS
 
 
 def _start_everything(world: World, asked: list[Question], folder: Path, stack: ExitStack, bylaw: str) -> Contestant:
-    """Start a service with all that may stand around a decision: callers known by a key, limits, the log."""
+    """Start a service with what stands around a decision in earnest: callers known by a key, the log."""
     policies, database = fill(world, folder, bylaw)
     headers = {"Authorization": f"Bearer {make_key(bylaw, database)}"}
     command = [
         *(bylaw, "serve", "--policies", str(policies), "--database-url", database, "--callers", "token"),
-        *("--rate-limit", "900000000/1h", "--decision-log", f"file:{folder / 'log.d'}", "--log-format", "json"),
+        *("--decision-log", f"file:{folder / 'log.d'}", "--log-format", "json"),
     ]
     return _serve(EVERYTHING, command, asked, folder, stack, headers)
 

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Set
+from functools import lru_cache
 from typing import Final, Literal
 
 from engine.facts import ALWAYS
@@ -104,12 +105,11 @@ class StoredCallers:
         except StaleError as error:
             raise PublicError(503, "stale", "it is not known who may ask", headers={"Retry-After": "1"}) from error
 
-    def _ids(self, call: Call) -> list[str]:
+    def _ids(self, call: Call) -> tuple[str, ...]:
         """List the ids under which he who asks may be listed."""
         if self._kind == "mtls":
-            return [f"certificate:{name}" for name in call.certificates]
-        match = _BEARER.fullmatch(call.authorization[0]) if len(call.authorization) == 1 else None
-        return [f"key:{digest_of(match[1])}"] if match else []
+            return tuple(f"certificate:{name}" for name in call.certificates)
+        return _ids_of(call.authorization)
 
     def _held(self) -> _Known | None:
         """Return the list by id; None: it is not held."""
@@ -129,6 +129,14 @@ class StoredCallers:
             "the caller is not known: send its key, as `Authorization: Bearer KEY`",
             headers={"WWW-Authenticate": "Bearer"},
         )
+
+
+@lru_cache(1024)
+def _ids_of(authorization: tuple[str, ...]) -> tuple[str, ...]:
+    """List the ids of who sends this: one, or none. Whoever asks again and again sends the same, so it is worked out
+    once."""
+    match = _BEARER.fullmatch(authorization[0]) if len(authorization) == 1 else None
+    return (f"key:{digest_of(match[1])}",) if match else ()
 
 
 def _caller(fact: CallerFact) -> Caller:

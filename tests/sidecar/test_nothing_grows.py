@@ -33,7 +33,7 @@ from uuid import uuid4
 import psutil  # type: ignore[import-untyped]  # comes with the PostgreSQL package
 import pytest
 
-from engine import Facts, Policy, Request, authorizer, program, space
+from engine import Facts, Policy, Request, authorizer, program, routing, space
 from sidecar import fast_lane, limits, log_options, tokens, views
 from sidecar.addresses import Address
 from sidecar.callers import digest_of
@@ -161,6 +161,7 @@ def low_bounds() -> Iterator[None]:
         patch.object(views, "MAX_TENANTS", BOUND),
         patch.object(views, "MAX_CHANGED", BOUND),
         patch.object(fast_lane, "MAX_HEADS", BOUND),
+        patch.object(routing, "MAX_PATHS", BOUND),
         patch.object(tokens, "MAX_KNOWN", BOUND),
         patch.object(authorizer, "MAX_MEMOS", MEMOS),
         patch.object(limits, "MAX_COUNTS", BOUND),
@@ -415,6 +416,8 @@ def test_nothing_grows(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
     sizes = {
         **cache.counts(),
         "heads": len(scene.lane.heads._known),
+        "shapes": len(scene.lane.heads._shapes),
+        "paths": len(service.policies.loaded.policy.program.router._known),
         "tokens": len(scene.verifier._known),
         "limits": len(scene.limiter._counts),
         "own limits": len(scene.limiter._own),
