@@ -42,9 +42,10 @@ from sidecar.log_options import WHOLE, LogOptions
 from sidecar.log_sinks import MIB, Batch, NotTakenError, Sink, make_sink
 from sidecar.masking import Masks
 
-#: Lines and bytes of a batch.
-BATCH_LINES: Final = 500
+#: Bytes of a batch; how many lines it has is the sink's to say.
 BATCH_BYTES: Final = MIB
+#: When so many decisions wait, lines are made of them.
+FRESH: Final = 32
 #: How long lines are made before others get the loop.
 SLICE_S: Final = 0.00025
 #: An input that is longer in its line has its objects masked: a body of a batch could else fill the disk a hundredfold.
@@ -248,17 +249,12 @@ class DecisionLog:
     async def _write(self) -> None:
         """Write until told to stop, and then what is left."""
         while not self._stopping.is_set():
-            await self._company()
+            await self._sleep_until(1, None)
             await self._write_waiting()
         await self._write_waiting()  # it may have been told to stop before it began
         self._say_dropped()
         self._waiting.append(f'"time": "{written_time(self._clock())}", "closed": true')
         await self._write_waiting()
-
-    async def _company(self) -> None:
-        """Wait for something to write, and a moment for more of it."""
-        await self._sleep_until(1, None)
-        await self._sleep_until(BATCH_LINES, self._sink.linger_s)
 
     async def _sleep_until(self, count: int, limit_s: float | None) -> None:
         """Wait until so many wait, or until the time is over, or the end has come."""
@@ -293,13 +289,25 @@ class DecisionLog:
             self._tell_dropped("more than can be written")
 
     async def _make_batch(self) -> Batch | None:
-        """Make lines of what is waiting, as many as go into a batch; None: nothing of it is in the sample."""
+        """Make lines of what is waiting, and of what comes within a moment, as many as go into a batch; None: nothing
+        of it is in the sample."""
         if self._has_news():
             self._say_dropped()
         lines: list[bytes] = []
-        size, first = 0, self._chain.n + 1
+        first, clock = self._chain.n + 1, asyncio.get_running_loop().time
+        size, ends = 0, clock() + self._sink.linger_s
+        while True:
+            size = await self._make_lines(lines, size)
+            left = ends - clock()
+            if len(lines) >= self._sink.batch_lines or size >= BATCH_BYTES or left <= 0 or self._stopping.is_set():
+                break
+            await self._sleep_until(FRESH, left)
+        return Batch(b"".join(lines), first, self._chain.n) if lines else None
+
+    async def _make_lines(self, lines: list[bytes], size: int) -> int:
+        """Make lines of what is waiting, a slice at a time; return how many bytes they have, with those before."""
         until = time.perf_counter() + SLICE_S
-        while self._waiting and len(lines) < BATCH_LINES and size < BATCH_BYTES:
+        while self._waiting and len(lines) < self._sink.batch_lines and size < BATCH_BYTES:
             line = self._line(self._waiting.popleft())
             if line is not None:
                 lines.append(line)
@@ -308,7 +316,7 @@ class DecisionLog:
             if time.perf_counter() >= until:
                 await asyncio.sleep(0)
                 until = time.perf_counter() + SLICE_S
-        return Batch(b"".join(lines), first, self._chain.n) if lines else None
+        return size
 
     def _line(self, noted: Noted | str) -> bytes | None:
         try:

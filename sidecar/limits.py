@@ -114,8 +114,11 @@ class Limiter:
         Raises:
             PublicError: it is one too many.
         """
+        rates = self.rates_of(caller)
+        if not rates:
+            return True
         counts, now = [], self._clock()
-        for rate in self.rates_of(caller):
+        for rate in rates:
             count = self._count(caller.name, rate, now)
             if count.left <= 0:
                 if not count.is_final:

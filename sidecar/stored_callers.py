@@ -76,7 +76,8 @@ class StoredCallers:
         Raises:
             PublicError: he is not listed, or his time is over.
         """
-        if self._hosts is not None and (call.host or "").lower() not in self._hosts:
+        hosts = self._hosts
+        if hosts is not None and call.host not in hosts and (call.host or "").lower() not in hosts:
             said = "the Host header must be localhost, the address listened on, or the host of BYLAW_PUBLIC_URL"
             raise PublicError(403, "bad_host", said)
         ids = self._ids(call)
