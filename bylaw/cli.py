@@ -1,5 +1,5 @@
 """The command line: `bylaw lint | fmt | test | decide | replay | bundle | serve | dev | migrate | seed | callers |
-version`.
+admin | audit | version`.
 
 Arguments and exit codes are here; what each command does is in `bylaw/commands/`, imported when it is called, so that
 `bylaw lint` loads neither a server nor a database. Exit codes: 0 clean or allow, 1 findings, failures or deny, 2 the
@@ -32,6 +32,8 @@ def parser() -> argparse.ArgumentParser:
     _add_migrate(commands)
     _add_seed(commands)
     _add_callers(commands)
+    _add_audit(commands)
+    _add_admin(commands)
     version = commands.add_parser("version", help="print the version")
     _add_json(version)
     return top
@@ -206,6 +208,42 @@ def _add_callers(commands: Commands[argparse.ArgumentParser]) -> None:
     remove = steps.add_parser("remove", help="let somebody ask no more")
     remove.add_argument("name", metavar="NAME")
     for step in (add, listing, remove):
+        _add_database(step)
+        _add_json(step)
+
+
+def _add_admin(commands: Commands[argparse.ArgumentParser]) -> None:
+    from bylaw.commands.admin import FLAGS
+
+    command = commands.add_parser("admin", help="serve administration: tenants, people, roles; or make its first key")
+    command.add_argument("--admin", metavar="HOST:PORT", help="where to listen, or unix:/path (127.0.0.1:8190)")
+    for name, value, meaning in FLAGS:
+        command.add_argument(f"--{name}", metavar=value, help=meaning)
+    steps = command.add_subparsers(dest="step", metavar="[bootstrap]")
+    bootstrap = steps.add_parser("bootstrap", help="make a key that may do everything, and print it, this once")
+    bootstrap.add_argument("--name", default="bootstrap", metavar="NAME", help="as lists call it (bootstrap)")
+    for each in (command, bootstrap):
+        _add_database(each)
+        _add_json(each)
+
+
+def _add_audit(commands: Commands[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("audit", help="verify the audit logs of a store or of an export, or export them")
+    steps = command.add_subparsers(dest="step", metavar="verify|export", required=True)
+    verify = steps.add_parser("verify", help="compute the chains of hashes again; exit 1 where one breaks")
+    verify.add_argument("file", metavar="FILE", nargs="?", help="an export; without it the store is verified")
+    verify.add_argument(
+        "--tenant", action="append", metavar="T", help="a tenant's log alone; as often as needed (all logs)"
+    )
+    verify.add_argument(
+        "--head", action="append", metavar="HEAD", help="STREAM=N:HASH, as `export` printed it: what FILE must reach"
+    )
+    export = steps.add_parser("export", help="print a log, a row a line, with all that it takes to verify it elsewhere")
+    whose = export.add_mutually_exclusive_group(required=True)
+    whose.add_argument("--tenant", metavar="T")
+    whose.add_argument("--platform", action="store_true", help="the logs of what all tenants share, and of policies")
+    export.add_argument("--output", metavar="FILE", help="a new file (standard output)")
+    for step in (verify, export):
         _add_database(step)
         _add_json(step)
 

@@ -148,6 +148,11 @@ class _Checker:
             found.append(Can(name, frozenset(action.code for action in actions), conditions, can.span))
         return tuple(found)
 
+    def custom_places(self) -> set[str]:
+        """The types on which tenants may make roles of their own."""
+        found = [self.symbols.type_named(node.on) for node in self.declarations if isinstance(node, nodes.CustomNode)]
+        return {info.name for info in found if info is not None and info.kind in ("tenant", "resource")}
+
     def custom(self) -> dict[str, frozenset[str]]:
         found: dict[str, frozenset[str]] = {}
         for node in self.declarations:
@@ -397,6 +402,8 @@ class _Checker:
             else:
                 what.append(f"group {item.name.text}" if item.kind == "group" else item.kind)
                 places.add(SYSTEM if item.kind == "group" else self.symbols.tenant)
+                if item.kind == "custom":
+                    places |= self.custom_places()
         by = [role for written in node.by if (role := self.symbols.role_named(written, self.report)) is not None]
         within = parse_duration(node.expires_within) if node.expires_within is not None else None
         if node.expires_within is not None and within is None:

@@ -28,9 +28,9 @@ from sidecar.errors import PublicError, bad_request
 from sidecar.freshness import Freshness, Since, StaleError
 from sidecar.loader import FLIGHT_S, Gathered, Loader, Snapshots, gather
 from sidecar.readings import Loaded
-from sidecar.source import CachedFacts, Collector, NotLoadedError, Shelf
-from sidecar.views import Cache, StreamViews, is_held
+from sidecar.views import Cache, StreamViews
 from store.errors import StoreError
+from store.facts import CachedFacts, Collector, NotLoadedError, Shelf, is_held
 from store.streams import (
     ANYONE_KEY,
     GLOBAL,

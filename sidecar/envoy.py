@@ -24,7 +24,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Awaitable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -35,8 +35,8 @@ from urllib.parse import quote
 from uuid import uuid4
 
 from engine import Decision, HttpRequest, RequestError
-from engine.model import SYSTEM, Attribute, Model
-from engine.values import WrongTypeError, convert, parse_ip
+from engine.claims import context_of
+from engine.model import SYSTEM, Model
 from sidecar.answering import STALE, Outcome
 from sidecar.bearer import Identity, Reason, Rejected, is_revoked, read_authorization
 from sidecar.callers import Caller
@@ -64,8 +64,6 @@ TENANT: Final = "x-bylaw-tenant"
 DECISION_ID: Final = "x-bylaw-decision-id"
 #: What the policy's `with` asks of whoever enforces it, as JSON: Envoy knows none, so the application must see them.
 OBLIGATIONS: Final = "x-bylaw-obligations"
-#: What a policy's `context` calls the end user's address.
-ADDRESS: Final = "ip"
 #: How long a check may wait for facts or keys; Envoy waits 0.2 s if it is not told otherwise.
 WAIT_S: Final = 0.15
 #: Why anybody with a bad token is refused; more he is not told.
@@ -76,7 +74,6 @@ _RESERVED: Final = re.compile(r"x[-_]bylaw[-_]", re.IGNORECASE)
 #: does anything by which a reader might split a value.
 _PLAIN: Final = ":@/+="
 _CHALLENGE: Final = (("WWW-Authenticate", "Bearer"),)
-_NO_CLAIMS: Final[Mapping[str, object]] = {}
 _BAD_PATH: Final = Decision(False, "bad_path", None)
 
 
@@ -393,39 +390,6 @@ def question_of(asked: Asked, identity: Identity | None, model: Model) -> HttpRe
         context=context,
         subject_properties={"roles": list(identity.roles)} if identity.roles else None,
     )
-
-
-def context_of(address: str | None, model: Model, claims: Mapping[str, object] = _NO_CLAIMS) -> Json | None:
-    """Fill what the policy declares of the context: the end user's address, IPv4 as IPv4 however it came; all else by
-    claims of the same name. What is of another type is not there."""
-    found: Json = {}
-    for name, declared in model.context.items():
-        if name == ADDRESS:
-            is_text = declared.type.kind in ("ip", "string") and not declared.type.options
-            if address is not None and is_text and (written := written_address(address)) is not None:
-                found[name] = written
-        elif (said := claims.get(name)) is not None and _fits(declared, said, model):
-            found[name] = said
-    return found or None
-
-
-def _fits(declared: Attribute, said: object, model: Model) -> bool:
-    try:
-        convert(declared.type, said, model.aliases)
-    except WrongTypeError:
-        return False
-    return True
-
-
-@lru_cache(4096)
-def written_address(text: str) -> str | None:
-    """Write an address in the one way there is for it.
-
-    >>> written_address("::ffff:192.0.2.1")
-    '192.0.2.1'
-    """
-    found = parse_ip(text)
-    return None if found is None else str(found)
 
 
 def has_short_segments(path: str) -> bool:

@@ -19,10 +19,10 @@ from engine.authorizer import Questioner
 from engine.policy import BoundFacts, Policy
 from sidecar.freshness import POLL_TIMEOUT_S, Freshness, NotAppliedError
 from sidecar.loader import Loader
-from sidecar.source import CachedFacts
 from sidecar.views import Cache
 from store.database import Database
 from store.errors import StoreError, UnavailableError
+from store.facts import CachedFacts
 from store.hints import listen
 from store.reading import Reader
 from store.rights import SIDECAR, check_rights

@@ -20,10 +20,10 @@ from typing import Final, Protocol
 from engine.facts import IMPLICIT_TENANT, Grant
 from sidecar.freshness import Freshness, Since, StaleError
 from sidecar.histogram import Histogram
-from sidecar.source import Held, Shelf
 from sidecar.views import Cache, StreamViews
 from store.answers import Loaded
 from store.errors import StoreError
+from store.facts import Held, Shelf
 from store.streams import GLOBAL, NOWHERE, POLICIES, Position, stream_of, subject_key, tenant_key
 from store.views import View, Views, Wanted
 

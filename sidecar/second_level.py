@@ -42,9 +42,10 @@ from engine import BylawError
 from engine.facts import MemberFact
 from sidecar.cache_key import cache_key
 from sidecar.freshness import Freshness
-from sidecar.views import Cache, StreamViews, is_held
+from sidecar.views import Cache, StreamViews
 from store.answers import Loaded
 from store.errors import StoreError
+from store.facts import is_held
 from store.streams import ANYONE_KEY, GLOBAL, Position, group_key, resource_key, stream_of, tenant_key
 from store.tokens import Line
 from store.views import GroupView, PrincipalView, ResourceView, View, Views, Wanted, dump, undump

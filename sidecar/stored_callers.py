@@ -29,12 +29,13 @@ from functools import lru_cache
 from typing import Final, Literal
 
 from engine.facts import ALWAYS
-from sidecar.callers import ALL_SCOPES, Caller, digest_of
+from sidecar.callers import ALL_SCOPES, Caller
 from sidecar.errors import PublicError
 from sidecar.exchange import Call
 from sidecar.freshness import StaleError
 from sidecar.loader import More
 from sidecar.views import Cache
+from store.keys import digest_of
 from store.streams import CALLERS
 from store.views import CallerFact, CallersView, Wanted
 

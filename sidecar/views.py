@@ -14,13 +14,13 @@ is not there displaces nothing that is; `MAX_PLACED`; `MAX_CHANGED`; `MAX_TENANT
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Final
 
 from engine.facts import Grant
 from store.answers import Change
 from store.streams import CALLERS, EVERYTHING, NOWHERE, Position
-from store.views import View, Views
+from store.views import Views
 
 MAX_VIEWS: Final = 500_000
 MAX_ABSENT: Final = 50_000
@@ -237,29 +237,3 @@ class Cache:
         tenant = next(iter(self.tenants))
         self.evictions += len(self.tenants[tenant].views)
         self.leave(tenant)
-
-
-class Readable(Protocol):
-    """What `view_of` reads."""
-
-    @property
-    def views(self) -> Mapping[str, View | None]: ...
-    @property
-    def absent(self) -> Mapping[str, None]: ...
-
-
-def view_of(stream: Readable, key: str) -> View | None:
-    """Return what is held under a key; None where nothing is stored.
-
-    Raises:
-        KeyError: it is not held.
-    """
-    found = stream.views.get(key)
-    if found is None and key not in stream.absent:
-        raise KeyError(key)
-    return found
-
-
-def is_held(stream: Readable, key: str) -> bool:
-    """Say whether it is known what is stored under a key."""
-    return key in stream.views or key in stream.absent

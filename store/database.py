@@ -23,7 +23,8 @@ import asyncpg
 from asyncpg import InterfaceError as PostgresInterfaceError
 from asyncpg import PostgresError
 from sqlalchemy import event
-from sqlalchemy.engine import URL, Connection, make_url
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import Connection as SyncConnection
 from sqlalchemy.exc import (
     ArgumentError,
     DataError,
@@ -39,6 +40,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from store.errors import StoreError, UnavailableError, UnfitError
 
+#: A transaction under way, for those who hand it on and know no library.
+Connection = AsyncConnection
 DRIVERS: Final = {"postgresql": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
 #: Execution options by which a transaction tells the hook how it begins.
 TENANT_OPTION, BEGIN_OPTION = "bylaw_tenant", "bylaw_begin"
@@ -289,7 +292,7 @@ def _unavailable(where: str, error: BaseException) -> UnavailableError:
     return UnavailableError(f"{where}: the database does not answer ({type(cause).__name__})")
 
 
-def _begin(connection: Connection) -> None:
+def _begin(connection: SyncConnection) -> None:
     """Begin a transaction, for the tenant that its options name. The only place where the tenant is set."""
     options = connection.get_execution_options()
     if connection.dialect.name == "sqlite":

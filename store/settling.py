@@ -112,6 +112,16 @@ class Receipts:
                 return Settled(None, len(missing))
             await asyncio.sleep(min(LOOK_S, timeout_s))
 
+    async def find(self, token: str) -> str | None:
+        """Return the receipt of the write that was answered with a token; None: nobody asked for one, or too long ago.
+
+        Raises:
+            UnavailableError: the database does not answer.
+        """
+        async with self._database.reading() as connection:
+            found = await connection.execute(select(settle.c.id).where(settle.c.token == token).limit(1))
+            return found.scalar_one_or_none()
+
     def _remember(self, receipt: str, missing: list[_Missing]) -> tuple[float, list[_Missing]]:
         """Return when who waits looked first, and who was given up by then."""
         if len(self._first) >= MAX_WAITING:

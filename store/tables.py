@@ -1,8 +1,9 @@
 """All tables. `migrations/` makes them; a test holds the two together.
 
-Three kinds. Those of one tenant (`OWNED`) have `tenant_id` first in every key, and row-level security shows a
+Four kinds. Those of one tenant (`OWNED`) have `tenant_id` first in every key, and row-level security shows a
 transaction the rows of its own tenant only. Those of all tenants hold what stream `g` covers. Those of the protocol
-hold counters and keys, no facts.
+hold counters and keys, no facts. Those of administration hold what who decides never reads: the role of the decision
+service has no right on them, whether they are one tenant's or all tenants'.
 
 Texts compare by byte. Times are as in `times`, attributes canonical JSON text: what they mean is for a policy to say,
 so nothing is gained by having the database take them apart. Assignments name their subject and place without foreign
@@ -201,6 +202,68 @@ platform_audit_log = Table(
     _word("hash"),
 )
 
+# --- administration, of all tenants -------------------------------------------------------------------
+
+#: Who may administer, by the SHA-256 of a key. `scopes` is a JSON list. `last_used` is written now and then.
+api_keys = Table(
+    "api_keys",
+    meta,
+    _key("id"),
+    _word("name"),
+    _word("prefix"),
+    _word("digest"),
+    _word("scopes"),
+    _word("made"),
+    _word("made_by"),
+    _maybe("expires"),
+    _maybe("revoked_at"),
+    _maybe("last_used"),
+    UniqueConstraint("digest"),
+)
+#: Into which tenant the token of an open invitation leads. It is all that is known of one outside of its tenant.
+invitation_tokens = Table(
+    "invitation_tokens",
+    meta,
+    _key("digest"),
+    _word("tenant_id"),
+    ForeignKeyConstraint(["tenant_id"], ["tenants.id"]),
+)
+#: What a request was answered that may be sent again: `headers` is a JSON object; NULL status: it is under way.
+idempotency_keys = Table(
+    "idempotency_keys",
+    meta,
+    _key("actor"),
+    _key("key"),
+    _word("request"),
+    Column("status", Integer(), nullable=True),
+    _maybe("body"),
+    _maybe("headers"),
+    _word("made"),
+    Index(None, "made"),
+)
+#: What is known of persons beside facts, encrypted. By `blind_index` one value is found without being read.
+personal_data = Table(
+    "personal_data",
+    meta,
+    _key("type"),
+    _key("id"),
+    _key("field"),
+    _word("value"),
+    _maybe("blind_index"),
+    _word("changed"),
+    UniqueConstraint("field", "blind_index"),
+)
+#: Who asked to be forgotten, by the pseudonym that he had; NULL `done_at`: it is not done.
+erasures = Table(
+    "erasures",
+    meta,
+    _key("id"),
+    _word("pseudonym"),
+    _word("requested_at"),
+    _word("requested_by"),
+    _maybe("done_at"),
+)
+
 # --- what one tenant owns: stream t:TENANT ------------------------------------------------------------
 
 tenant_profiles = Table(
@@ -269,6 +332,49 @@ resources = Table(
 custom_roles = Table(
     "custom_roles", meta, _key("tenant_id"), _key("name"), _word("place_type"), _word("can"), _flag("deleted")
 )
+#: Who may become a member, as what, and with which roles: a JSON list of {role, on}. The address is encrypted, with an
+#: index by which it is found; both are NULL once the invitation is accepted or withdrawn.
+invitations = Table(
+    "invitations",
+    meta,
+    _key("tenant_id"),
+    _key("id"),
+    _word("digest"),
+    _maybe("email"),
+    _maybe("email_index"),
+    _word("roles"),
+    _word("status"),
+    _word("invited_by"),
+    _word("made"),
+    _word("expires"),
+    _maybe("accepted_at"),
+    _maybe("accepted_by"),
+    _maybe("withdrawn_at"),
+    UniqueConstraint("tenant_id", "digest"),
+    Index(None, "tenant_id", "email_index"),
+)
+_PENDING = text("outcome IS NULL")
+#: Changes that wait for a second person, as JSON, and the role that each would give; NULL outcome: nobody decided.
+approvals = Table(
+    "approvals",
+    meta,
+    _key("tenant_id"),
+    _key("id"),
+    _word("change"),
+    _word("subject_type"),
+    _word("subject_id"),
+    _word("place_type"),
+    _word("place_id"),
+    _word("role"),
+    _word("requested_by"),
+    _word("requested_at"),
+    _word("expires"),
+    _maybe("decided_by"),
+    _maybe("decided_at"),
+    _maybe("outcome"),
+    Index("ix_approvals_pending", "tenant_id", "place_type", "place_id", "role", postgresql_where=_PENDING,
+          sqlite_where=_PENDING),
+)  # fmt: skip
 #: One row per revision: what was done by whom, chained by SHA-256.
 audit_log = Table(
     "audit_log",
@@ -285,5 +391,5 @@ audit_log = Table(
 #: Tables of one tenant, under row-level security.
 OWNED = (
     tenant_profiles, memberships, groups, group_nestings, group_members, assignments, resources, custom_roles,
-    audit_log,
+    invitations, approvals, audit_log,
 )  # fmt: skip

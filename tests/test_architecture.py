@@ -27,6 +27,8 @@ HOUSES = {*BELOW, "bench", "migrations", "tests"}
 #: What applications import, and no command does: it has its libraries at hand, and of the houses knows itself alone.
 CLIENT = "bylaw/client/"
 CLIENT_KNOWS = ("bylaw.client", "bylaw.__version__")
+#: Where two services meet that know nothing of each other. No command imports it before it is to serve.
+WIRING = {"bylaw/administration.py"}
 #: Where the engine touches the world: policies and facts are read from disk, and the clock is taken if none is given.
 EDGE = {"engine/policy.py", "engine/loading.py", "engine/facts_file.py"}
 #: The one library beside the standard one in the engine, and where.
@@ -105,7 +107,8 @@ def _wrong_import(path: str, house: str, imported: Import) -> Iterator[str]:
     if house == "engine" and path not in EDGE and IMPURE & {top, ".".join(module.split(".")[:2])}:
         yield f"{line}: engine imports {module}, which is not pure"
     is_heavy = is_foreign or top in {"sidecar", "admin", "store"} or module.startswith("bylaw.client")
-    if house == "bylaw" and at_once and is_heavy and not path.startswith(CLIENT):
+    is_heavy = is_heavy or f"{module.replace('.', '/')}.py" in WIRING
+    if house == "bylaw" and at_once and is_heavy and not path.startswith(CLIENT) and path not in WIRING:
         yield f"{line}: bylaw imports {module if top == 'bylaw' else top} before it is needed"
     if path.startswith(CLIENT) and top in HOUSES and not module.startswith(CLIENT_KNOWS):
         yield f"{line}: the client imports {module}, and stands alone"
@@ -179,6 +182,11 @@ WRONG = [
     ("bylaw/x.py", "class A:\n    import aiohttp", "2: bylaw imports aiohttp before it is needed"),
     ("bylaw/x.py", "from bench import decide", "1: bylaw imports bench"),
     ("bylaw/x.py", "from bylaw.client import Bylaw", "1: bylaw imports bylaw.client before it is needed"),
+    (
+        "bylaw/x.py",
+        "from bylaw.administration import serve",
+        "1: bylaw imports bylaw.administration before it is needed",
+    ),
     ("bylaw/commands/x.py", "from bylaw import client", "1: bylaw imports bylaw.client before it is needed"),
     ("bylaw/client/x.py", "from engine import Policy", "1: the client imports engine, and stands alone"),
     ("bylaw/client/x.py", "def f():\n    import bylaw.output", "2: the client imports bylaw.output, and stands alone"),

@@ -1,14 +1,15 @@
 """Links: roles held over the wall, by members of one tenant in another (stream g).
 
-A link is made in a write of the holder's home, so that his membership can be read there and cannot change meanwhile;
-the target's stream moves with it, so that its audit log has it, too. Either side may end it.
+A link is made in a write that locks both tenants, so that the holder's membership at home cannot change meanwhile; both
+streams move with it, so that both audit logs have it. Either side may end it.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.facts import ALWAYS, NEVER
 from store.changes import Write
@@ -18,19 +19,32 @@ from store.streams import GLOBAL, principal_key, stream_of
 from store.tables import links, memberships
 from store.times import write_start
 from store.writes.periods import columns_of, said
-from store.writes.rows import add, find, has, remove, where
+from store.writes.rows import add, has, remove, where
 from store.writes.standing import CUSTOM, Pair, place_of, principal_of, refuse_absent, want_principal
 
 
 async def make(
-    write: Write, ref: str, role: str, place: str, *, target: str, starts: int = ALWAYS, expires: int = NEVER
+    write: Write,
+    ref: str,
+    role: str,
+    place: str,
+    *,
+    target: str,
+    home: str | None = None,
+    at_home: AsyncConnection | None = None,
+    starts: int = ALWAYS,
+    expires: int = NEVER,
 ) -> None:
-    """Give a stored user or service of the write's tenant a role on a place in another.
+    """Give a stored user or service of one tenant a role on a place in another.
 
     Whether the place is there is for callers to check: rows of the target are not seen here. If it is deleted, the link
     counts for nothing, for ever.
+
+    Args:
+        home: of which tenant; None: the write's own.
+        at_home: a snapshot of the home, where the write is another tenant's; the write has locked the home, too.
     """
-    home = write.owner
+    home = home or write.owner
     if target == home:
         raise RefusedError("bad_place", "a link leads into another tenant: give the role itself")
     if role.startswith(CUSTOM):
@@ -40,7 +54,7 @@ async def make(
     key = _key(who, check_id(role, "a role"), place_of(place), home, target)
     if await has(write, links, where(links, **key, starts=period["starts"])):
         raise RefusedError("taken", f"`{ref}` has this link already: end it first")
-    await add(write, links, **key, **period, **await _at_home(write, who))
+    await add(write, links, **key, **period, **await _at_home(at_home or write.connection, home, who))
     _note(write, ref, home, target)
     details = {"role": role, "on": place, "home": home, "tenant": target}
     write.record("link.made", subject=ref, **details, **said(starts, expires))
@@ -86,9 +100,10 @@ def _is_of(write: Write) -> ColumnElement[bool]:
     return (links.c.home_id == write.owner) | (links.c.tenant_id == write.owner)
 
 
-async def _at_home(write: Write, who: Pair) -> dict[str, Any]:
+async def _at_home(connection: AsyncConnection, home: str, who: Pair) -> dict[str, Any]:
     """Read what a link repeats of its holder's membership at home."""
-    row = await find(write, memberships, tenant_id=write.owner, type=who[0], id=who[1])
+    own = where(memberships, tenant_id=home, type=who[0], id=who[1])
+    row = (await connection.execute(select(memberships).where(own))).one_or_none()
     if row is None:
         return {}
     return {"home_status": row.status, "home_starts": row.starts, "home_expires": row.expires}

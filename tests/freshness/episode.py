@@ -24,8 +24,8 @@ from sidecar import keeper, views
 from sidecar.answering import questions
 from sidecar.errors import PublicError
 from sidecar.freshness import StaleError
-from sidecar.source import NotLoadedError
 from store.errors import UnavailableError
+from store.facts import NotLoadedError
 from tests.freshness.asking import Asking, Judged, Known
 from tests.freshness.fake_store import Draft, FakeStore, Restored
 from tests.freshness.loop import Gates, SteppedLoop

@@ -25,7 +25,7 @@ from engine.facts import (
     TenantFact,
 )
 from engine.model import Model
-from sidecar.source import status_of
+from store.facts import status_of
 from store.streams import ANYONE_KEY, TENANT, group_key, principal_key, resource_key, tenant_key
 from store.views import GroupView, PrincipalView, ProfileView, ResourceView, View, typed
 

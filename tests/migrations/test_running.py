@@ -414,7 +414,7 @@ def test_the_wall_stands_after_down_was_refused(postgres_urls: StoreUrls) -> Non
     refused(migrating.down(postgres_urls.owner, report=pytest.fail))
 
     assert run(fetch(postgres_urls.owner, forced)) == before
-    assert len(before) == 9
+    assert len(before) == 11
 
 
 def test_the_wall_stands_after_a_step_back(postgres_urls: StoreUrls, extend: Extend) -> None:

@@ -35,12 +35,18 @@ LOGINS = ("owner", "admin", "sidecar")
 SELECT, INSERT = "SELECT * FROM {}", "INSERT INTO {} ({}) VALUES ({})"
 UPDATE, DELETE = "UPDATE {} SET tenant_id = tenant_id", "DELETE FROM {}"
 MOVE = "UPDATE {} SET tenant_id = 'globex'"
+#: What who decides never reads, and so may not.
+ADMINISTRATION = {
+    *("api_keys", "invitation_tokens", "invitations", "approvals"),
+    *("idempotency_keys", "personal_data", "erasures"),
+}
 FACTS = {*meta.tables} - {
+    *ADMINISTRATION,
     *("store", "revisions", "changes", "sidecars", "settle", "settle_acks"),
     *("names", "presences", "pseudonyms", "audit_log", "platform_audit_log"),
 }
 READ, ALL = {"SELECT"}, {"SELECT", "INSERT", "UPDATE", "DELETE"}
-ADD = {"SELECT", "INSERT"}
+ADD, KEEP = {"SELECT", "INSERT"}, {"SELECT", "INSERT", "UPDATE"}
 RIGHTS: dict[str, dict[str, set[str]]] = {
     "sidecar": {
         **dict.fromkeys({*FACTS, "alembic_version", "store", "revisions", "changes", "settle"}, READ),
@@ -50,7 +56,9 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
     "admin": {
         **dict.fromkeys({*FACTS, "revisions", "changes", "sidecars", "settle", "settle_acks", "presences"}, ALL),
         **dict.fromkeys({"store", "names", "audit_log", "platform_audit_log"}, ADD),
-        "pseudonyms": {"SELECT", "INSERT", "UPDATE"},
+        **dict.fromkeys({"pseudonyms", "api_keys", "erasures"}, KEEP),
+        **dict.fromkeys({"invitations", "approvals", "idempotency_keys", "personal_data"}, ALL),
+        "invitation_tokens": {"SELECT", "INSERT", "DELETE"},
         "alembic_version": READ,
     },
 }

@@ -238,7 +238,7 @@ async def _positions(database: Database) -> dict[str, int]:
 OWNED = [table.name for table in tables.OWNED if table.name != "audit_log"]
 CANARIES = ("acme", "globex")
 #: What changes rows of a tenant, by its case, and not only those of all.
-SHARED = ("principals", "platform_groups", "tokens", "callers")
+SHARED = ("principals", "platform_groups", "tokens", "callers", "api_keys", "idempotency", "personal_data")
 INSIDE = {case.of for case in CASES if case.of.partition(".")[0] not in SHARED} - {
     *("tenants.make", "tenants.set_status", "assignments.give_system", "assignments.take_system"),
     *("links.make", "links.end"),

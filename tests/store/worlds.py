@@ -3,6 +3,8 @@
 acme     ann (member), bob (guest); groups a_team in b_team, c_team; project:p1 > folder:f1 > task:t1, project:p2
 globex   eve (member), who holds links into acme
 initech  nobody
+
+In acme two are invited, by `token1` and `token2`, and two roles of bob wait for approval.
 """
 
 from __future__ import annotations
@@ -13,29 +15,36 @@ import json
 import pkgutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Table, select
 
 from store import tables, writes
 from store.changes import Write, Writer
 from store.database import Database
 from store.errors import RefusedError
+from store.keys import digest_of, new_key
 from store.writes import (
+    api_keys,
+    approvals,
     assignments,
     callers,
     custom_roles,
     groups,
+    idempotency,
+    invitations,
     links,
     memberships,
+    personal_data,
     platform_groups,
     principals,
     resources,
     tenants,
     tokens,
 )
+from store.writes.rows import find
 from tests.databases import StoreUrls
 
 #: Modules whose functions are parts of what others do.
@@ -64,6 +73,7 @@ async def inhabited(urls: StoreUrls) -> AsyncIterator[Writer]:
         await _make_shared(writer)
         await _make_acme(writer)
         await _make_links(writer)
+        await _make_pending(writer)
         yield writer
 
 
@@ -81,6 +91,8 @@ async def _make_shared(writer: Writer) -> None:
         await assignments.give_system(write, "user:ann", "system.root")
         await tokens.block(write, "user:eve", "j1", until=NOW - DAY)
         await callers.add(write, "mail", certificate="dns:mail", tenants=None, scopes=["check"])
+        await api_keys.make(write, new_key(), "ops", scopes=["system"])
+        await personal_data.put(write, "user:ann", "email", "v1.sealed", blind_index="1" * 64)
 
 
 async def _make_acme(writer: Writer) -> None:
@@ -110,6 +122,14 @@ async def _make_links(writer: Writer) -> None:
         await memberships.put(write, "user:eve")
         await links.make(write, "user:eve", "folder.auditor", "folder:f1", target="acme")
         await links.make(write, "user:eve", "group.auditor", "group:c_team", target="acme")
+
+
+async def _make_pending(writer: Writer) -> None:
+    async with writer.write(tenant="acme", actor="user:ann") as write:
+        for token in ("token1", "token2"):
+            await invitations.make(write, token_digest=digest_of(token), email="v1.sealed", email_index=token)
+        for role in ("project.owner", "project.editor"):
+            await approvals.ask(write, {}, subject="user:bob", role=role, place="project:p1")
 
 
 # --- every function ------------------------------------------------------------------------------------
@@ -153,6 +173,26 @@ def _case(function: Callable[..., Awaitable[object]], *args: Any, how: dict[str,
         how,
         {stream: set(named.split()) for stream, named in keys.items() if named is not None},
     )
+
+
+def _found(function: Callable[..., Awaitable[object]], table: Table, *, how: dict[str, Any], **rest: Any) -> Case:
+    """Make a case of what is called by an id that nobody chose: the row is found by columns, as far as it is seen."""
+    columns = {name: rest.pop(name) for name in list(rest) if name in table.c}
+
+    async def call(write: Write, **kwargs: Any) -> None:
+        row = await find(write, table, **columns)
+        await function(write, "nobody's" if row is None else row.id, **kwargs)
+
+    return replace(_case(call, how=how, **rest), of=f"{function.__module__.rpartition('.')[2]}.{function.__name__}")
+
+
+async def _begin_and_finish(write: Write) -> None:
+    await idempotency.begin(write, "k2", "0" * 64)
+    await idempotency.finish(write, "k2", idempotency.Answer(201, "{}", {}))
+
+
+async def _request_and_finish(write: Write) -> None:
+    await personal_data.finish_erasure(write, await personal_data.request_erasure(write, "user:eve"))
 
 
 _ACME = {"tenant": "acme"}
@@ -253,6 +293,21 @@ CASES = [
     _case(tokens.prune, how=_SHARED, keys_g="principal:user:eve"),
     _case(callers.add, "shop", certificate="dns:s", tenants=["acme"], scopes=["check"], how=_SHARED, keys_g="callers"),
     _case(callers.remove, "mail", how=_SHARED, keys_g="callers"),
+    _case(api_keys.make, new_key(), "shop", scopes=["facts", "tenant:acme"], how=_SHARED, keys_g=""),
+    _found(api_keys.revoke, tables.api_keys, how=_SHARED, keys_g=""),
+    _case(invitations.make, token_digest=digest_of("t"), email="v1.s", email_index="i", how=_ACME, keys_t=""),
+    _case(invitations.accept, digest_of("token1"), "user:zoe", how=_ACME, keys_t=""),
+    _found(invitations.withdraw, tables.invitations, digest=digest_of("token2"), how=_ACME, keys_t=""),
+    _case(approvals.ask, {}, subject="user:bob", role="task.editor", place="task:t1", how=_ACME, keys_t=""),
+    _found(approvals.decide, tables.approvals, role="project.owner", how=_ACME, is_approved=True, keys_t=""),
+    _found(approvals.withdraw, tables.approvals, role="project.editor", how=_ACME, keys_t=""),
+    _case(idempotency.begin, "k1", "0" * 64, how=_SHARED, keys_g=""),
+    Case("idempotency.finish", _begin_and_finish, _SHARED, {"g": set()}),
+    _case(idempotency.prune, how=_SHARED, keys_g=""),
+    _case(personal_data.put, "user:bob", "email", "v1.sealed", how=_SHARED, keys_g=""),
+    _case(personal_data.remove_all, "user:ann", how=_SHARED, keys_g=""),
+    _case(personal_data.request_erasure, "user:ann", how=_SHARED, keys_g=""),
+    Case("personal_data.finish_erasure", _request_and_finish, _SHARED, {"g": set()}),
 ]
 
 

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import Facts, Policy
+from engine.claims import context_of
 from engine.policy import BoundFacts
 from engine.values import SECOND
 from sidecar import envoy
@@ -22,14 +23,14 @@ from sidecar.callers import PLAIN_SCOPES, Caller, LoopbackCallers
 from sidecar.decider import Asked as Questioned
 from sidecar.decider import Decider, FileDecider, StoreDecider
 from sidecar.decision_id import DecisionIds
-from sidecar.envoy import DECISION_ID, HOST, Asked, EnvoyCheck, Verdict, context_of, has_short_segments, is_reserved
+from sidecar.envoy import DECISION_ID, HOST, Asked, EnvoyCheck, Verdict, has_short_segments, is_reserved
 from sidecar.exchange import Call
 from sidecar.gate import Gate, Turn
 from sidecar.identity import Identity, Rejected
 from sidecar.readings import Loaded
-from sidecar.source import CachedFacts
 from sidecar.tellings import Tellings
 from sidecar.traffic import Traffic
+from store.facts import CachedFacts
 from store.streams import principal_key
 from store.views import PrincipalView
 from tests.databases import run

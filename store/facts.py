@@ -1,8 +1,11 @@
-"""The cached views as a policy reads them: what `engine` asks of facts, answered from `views` at once, or not at all.
+"""Facts from views: what `engine` asks of facts, answered at once from views that are held, or not at all.
 
 What is not held raises `NotLoadedError`, out of the middle of a decision: the decision is then no decision, the view is
 loaded and the whole question asked again. `Collector` instead goes on as if nothing were stored, and notes all that it
 missed: its answers are for nobody, its list saves asking once per view.
+
+Where views stand is for others to say: a process that decides keeps them and follows their changes (`sidecar/views`),
+`seen` reads them anew for each answer.
 """
 
 from __future__ import annotations
@@ -13,7 +16,6 @@ from typing import Protocol
 from engine.facts import CustomRole, Grant, GroupFact, MemberFact, PrincipalFact, ResourceFact, Status, TenantFact
 from engine.model import Model
 from engine.policy import Revoked
-from sidecar.views import view_of
 from store.streams import TENANT, group_key, principal_key, resource_key, tenant_key
 from store.views import GroupView, PrincipalView, ProfileView, ResourceView, View, Wanted, typed
 
@@ -23,7 +25,12 @@ class NotLoadedError(Exception):
 
 
 class Held(Protocol):
-    """What is held of one stream, as in `views.StreamViews`."""
+    """What is held of one stream.
+
+    Attributes:
+        views: by key; in `absent` are keys under which nothing is stored.
+        placed: what holders of too many roles hold on one place, by holder and place.
+    """
 
     @property
     def views(self) -> Mapping[str, View | None]: ...
@@ -34,12 +41,29 @@ class Held(Protocol):
 
 
 class Shelf(Protocol):
-    """Where views stand: the process's cache, or what one snapshot showed."""
+    """Where views stand: what all tenants share, and what each tenant owns."""
 
     @property
     def shared(self) -> Held: ...
     @property
     def tenants(self) -> Mapping[str, Held]: ...
+
+
+def view_of(held: Held, key: str) -> View | None:
+    """Return what is held under a key; None where nothing is stored.
+
+    Raises:
+        KeyError: it is not held.
+    """
+    found = held.views.get(key)
+    if found is None and key not in held.absent:
+        raise KeyError(key)
+    return found
+
+
+def is_held(held: Held, key: str) -> bool:
+    """Say whether it is known what is stored under a key."""
+    return key in held.views or key in held.absent
 
 
 class CachedFacts:

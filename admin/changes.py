@@ -1,0 +1,86 @@
+"""Changes that may wait for approval: done, or written down to be done later, exactly as they were asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from admin.actors import EndUser, Key
+from admin.endpoint import Ask
+from admin.errors import PublicError
+from engine.assign_changes import Actor, GiveLink, GiveRole, PutInGroup
+from engine.claims import context_of
+from engine.model import Model
+from store.changes import Write
+from store.writes import approvals, assignments, groups, links
+
+Waitable = GiveRole | PutInGroup | GiveLink
+_KINDS: Final[Mapping[str, type[Waitable]]] = {
+    "give_role": GiveRole,
+    "put_in_group": PutInGroup,
+    "give_link": GiveLink,
+}
+GROUP: Final = "group:"
+
+
+async def perform(ask: Ask, write: Write, change: Waitable) -> None:
+    """Do what was asked for, in a write of the tenant; of a link, one that has locked its home, too."""
+    starts, expires = change.starts, change.expires
+    match change:
+        case GiveRole():
+            await assignments.give(write, change.subject, change.role, change.place, starts=starts, expires=expires)
+        case GiveLink():
+            async with ask.services.database.reading(change.home) as at_home:
+                await links.make(
+                    write,
+                    change.subject,
+                    change.role,
+                    change.place,
+                    target=write.owner,
+                    home=change.home,
+                    at_home=at_home,
+                    starts=starts,
+                    expires=expires,
+                )
+        case PutInGroup() if change.subject.startswith(GROUP):
+            await groups.nest(write, change.subject.removeprefix(GROUP), change.group)
+        case PutInGroup():
+            await groups.add_member(write, change.group, change.subject, starts=starts, expires=expires)
+
+
+async def ask_approval(ask: Ask, write: Write, change: Waitable) -> str:
+    """Write a change down, to wait for the approval of another; return the request's id."""
+    if isinstance(ask.actor, Key):
+        raise RuntimeError("a key waits for nobody")
+    kind = next(name for name, shape in _KINDS.items() if isinstance(change, shape))
+    what = {
+        "kind": kind,
+        "change": {name: getattr(change, name) for name in change.__slots__},
+        "actor": _written(ask, ask.actor),
+    }
+    if not isinstance(change, PutInGroup):
+        return await approvals.ask(write, what, subject=change.subject, role=change.role, place=change.place)
+    return await approvals.ask(write, what, subject=change.subject, role="member", place=f"{GROUP}{change.group}")
+
+
+def read(what: Mapping[str, Any]) -> tuple[Waitable, Actor]:
+    """Read a change that waits, and who asked for it.
+
+    Raises:
+        PublicError: this version does not know what it is.
+    """
+    shape = _KINDS.get(what.get("kind", ""))
+    if shape is None:
+        raise PublicError(409, "unknown_change", "this request was made by another version: ask for it anew")
+    said = what["actor"]
+    return shape(**what["change"]), Actor(said["reference"], said["context"], (), said["token_tenant"])
+
+
+def asker_of(ask: Ask, user: EndUser, model: Model) -> Actor:
+    """Say who asks, in the engine's words."""
+    return Actor(user.ref, context_of(ask.address, model, user.said) or {}, user.claims, user.tenant)
+
+
+def _written(ask: Ask, user: EndUser) -> dict[str, Any]:
+    found = asker_of(ask, user, ask.services.policy().model)
+    return {"reference": found.reference, "context": dict(found.context), "token_tenant": found.token_tenant}

@@ -1,0 +1,32 @@
+"""Rules of users and services. Nothing here commits."""
+
+from __future__ import annotations
+
+import json
+
+from admin.errors import not_found
+from admin.principals import repository
+from admin.principals.wire import Principal, PrincipalChange
+from store.changes import Write
+from store.database import Connection
+from store.writes import principals
+
+
+async def read(connection: Connection, kind: str, identity: str) -> Principal:
+    """Read one.
+
+    Raises:
+        PublicError: there is none.
+    """
+    row = await repository.read(connection, kind, identity)
+    if row is None:
+        raise not_found(f"{kind} `{identity}`")
+    return Principal(id=row.id, status=row.status, attributes=json.loads(row.attributes or "{}"))
+
+
+async def change(write: Write, ref: str, wanted: PrincipalChange) -> None:
+    """Change one."""
+    if wanted.attributes is not None:
+        await principals.set_attributes(write, ref, wanted.attributes)
+    if wanted.status is not None:
+        await principals.set_status(write, ref, wanted.status)

@@ -1,0 +1,35 @@
+"""Statements that read tenants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from admin.repository import Found, Order, begins_with, paged
+from admin.tenants.wire import TenantQuery
+from store.tables import tenant_profiles, tenants
+
+BY_ID: Final = Order("tenants", (tenants.c.id,))
+
+
+async def read(connection: AsyncConnection, tenant: str) -> Found | None:
+    """Read one, with what is its own; the connection is the tenant's."""
+    found = await connection.execute(
+        select(tenants.c.id, tenants.c.status, tenant_profiles.c.attributes)
+        .join(tenant_profiles, tenant_profiles.c.tenant_id == tenants.c.id)
+        .where(tenants.c.id == tenant)
+    )
+    return found.one_or_none()
+
+
+async def list_page(connection: AsyncConnection, page: TenantQuery) -> Sequence[Found]:
+    """Read a page of all."""
+    query = select(tenants.c.id, tenants.c.status)
+    if page.status is not None:
+        query = query.where(tenants.c.status == page.status)
+    if page.prefix is not None:
+        query = query.where(begins_with(tenants.c.id, page.prefix))
+    return list((await connection.execute(paged(query, BY_ID, page))).all())

@@ -1,0 +1,168 @@
+"""The administration service put together: the API of `admin/`, the policy that runs, end users' tokens, a port.
+
+`admin/` knows nothing of the decision service, and needs three things that are that one's: how a policy is loaded and
+replaced, who bears a token, and sockets. Here both houses are at hand, so here they meet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from admin.actors import EndUser
+from admin.app import create_app
+from admin.endpoints import ENDPOINTS
+from admin.services import Services
+from bylaw import __version__
+from sidecar import addresses
+from sidecar.bearer import Identity, is_revoked
+from sidecar.jwks import Keys
+from sidecar.policies import Policies
+from sidecar.settings import Settings
+from sidecar.tokens import Verifier
+from store.changes import Writer
+from store.database import Database
+from store.redis_port import Redis
+from store.seed import check_tables
+from store.seen import seen
+from store.settling import Receipts
+
+#: How long what is under way may take when the service stops.
+DRAIN_S = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bearers:
+    """Says who bears an end user's token, if it was not taken back."""
+
+    verifier: Verifier
+    database: Database
+    policies: Policies
+
+    async def verify(self, token: str) -> EndUser | None:
+        found = await self.verifier.verify(token)
+        if not isinstance(found, Identity):
+            return None
+        async with self.database.reading() as connection:
+            policy = self.policies.loaded.policy
+            revoked = await seen(connection, "", policy, lambda facts: facts.revoked(found.subject))
+        if is_revoked(found, *revoked):
+            return None
+        return EndUser(found.subject, found.tenant, found.roles, found.claims)
+
+
+class Administration:
+    """One running service.
+
+    Args:
+        report: takes what happens while it runs.
+    """
+
+    def __init__(self, settings: Settings, place: addresses.Address, *, report: Callable[[str], None]) -> None:
+        self.settings = settings
+        self.place = place
+        self.address = str(place)
+        self._report = report
+        self._rest = AsyncExitStack()
+
+    async def start(self, policies: Policies | None = None) -> None:
+        """Load, then listen.
+
+        Args:
+            policies: what another service of the process has loaded and watches; None: it is loaded here.
+
+        Raises:
+            OSError: the address cannot be had.
+            BylawError: the policy is broken, or the store is not to be used.
+        """
+        async with AsyncExitStack() as rest:
+            sockets = addresses.bind(self.place)
+            for each in sockets:
+                rest.callback(each.close)
+            database = Database(self.settings.database_url)
+            rest.push_async_callback(database.close)
+            await check_tables(database)
+            if policies is None:
+                policies = await self._load(rest)
+            app = create_app(
+                self._services(database, policies, rest),
+                ENDPOINTS,
+                version=__version__,
+                verifier=await self._bearers(database, policies, rest),
+            )
+            runner = web.AppRunner(app, access_log=None, shutdown_timeout=DRAIN_S, handle_signals=False)
+            rest.push_async_callback(runner.cleanup)
+            await runner.setup()
+            for each in sockets:
+                await web.SockSite(runner, each).start()
+            self.address = _shown(sockets[0], self.place)
+            self._rest = rest.pop_all()
+
+    async def _load(self, rest: AsyncExitStack) -> Policies:
+        policies = Policies(self.settings.policies, None, report=self._report, policy_key=self.settings.policy_key)
+        await policies.start()
+        watching = asyncio.create_task(policies.watch(asyncio.Event()))
+        rest.push_async_callback(_ended, watching)
+        return policies
+
+    def _services(self, database: Database, policies: Policies, rest: AsyncExitStack) -> Services:
+        redis = Redis(self.settings.redis_url) if self.settings.redis_url is not None else None
+        if redis is not None:
+            rest.push_async_callback(redis.close)
+        writer = Writer(database, hint=redis.publish if redis is not None else None)
+        return Services(database, writer, Receipts(database), lambda: policies.loaded.policy)
+
+    async def _bearers(self, database: Database, policies: Policies, rest: AsyncExitStack) -> Bearers | None:
+        settings = self.settings
+        if settings.jwks is None:
+            return None
+        from sidecar.identity import TokenRules
+
+        keys = Keys(settings.jwks, clock=time.monotonic)
+        rest.push_async_callback(keys.stop)
+        await keys.start()
+        rules = TokenRules(
+            settings.issuer or "",
+            settings.audience or "",
+            tenant_claim=settings.tenant_claim,
+            roles_claim=settings.roles_claim,
+            service_claim=settings.service_claim,
+        )
+        return Bearers(Verifier(rules, keys, clock=time.time), database, policies)
+
+    async def stop(self) -> None:
+        """Answer what is under way, and close."""
+        await self._rest.aclose()
+
+
+async def serve(settings: Settings, place: addresses.Address, *, report: Callable[[str], None]) -> None:
+    """Serve until told to stop by SIGTERM or SIGINT."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, stopping.set)
+    service = Administration(settings, place, report=report)
+    await service.start()
+    report(f"administration listens on {service.address}")
+    await stopping.wait()
+    await service.stop()
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+def _shown(opened: object, place: addresses.Address) -> str:
+    name = getattr(opened, "getsockname", lambda: None)()
+    if isinstance(name, tuple):
+        host = f"[{name[0]}]" if ":" in name[0] else name[0]
+        return f"http://{host}:{name[1]}"
+    return str(place)

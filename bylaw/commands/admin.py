@@ -1,0 +1,93 @@
+"""`bylaw admin`: the administration service; `bylaw admin bootstrap` makes its first key."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+from bylaw.output import print_json
+from engine.errors import BylawError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: What may stand on the command line, as `serve.FLAGS` has it.
+FLAGS: Final = (
+    ("policies", "DIR", "directory of *.bylaw (policies)"),
+    ("redis-url", "URL", "hints to the processes that decide"),
+    ("jwks", "FILE|URL", "keys of end users' tokens"),
+    ("issuer", "ISS", "who issues them"),
+    ("audience", "AUD", "for whom they must be"),
+    ("tenant-claim", "NAME", "the claim that names the tenant (tenant_id)"),
+    ("roles-claim", "NAME", "the claim that lists claimable roles"),
+    ("service-claim", "NAME", "the claim that makes a token a service's"),
+    ("policy-key", "KEY", "public key by which policies must be signed"),
+    ("log-format", "FORMAT", "of the service's own log: text or json (text)"),
+)
+DEFAULT: Final = "127.0.0.1:8190"
+#: What the first key may: everything.
+FIRST_SCOPES: Final = ("system",)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until told to stop, or make the first key."""
+    from store.environment import environment
+
+    environ = environment()
+    return asyncio.run(_bootstrap(environ, args)) if args.step == "bootstrap" else _serve(environ, args)
+
+
+def _serve(environ: Mapping[str, str], args: argparse.Namespace) -> int:
+    import uvloop
+
+    from bylaw.administration import serve
+    from sidecar.addresses import parse_address
+    from sidecar.logs import set_up
+    from sidecar.settings import Settings
+
+    flags = {name.replace("-", "_"): getattr(args, name.replace("-", "_")) for name, _, _ in FLAGS}
+    settings = Settings.read(environ, {**flags, "database_url": args.database_url}, json=args.json)
+    set_up(settings.log_format)
+    try:
+        place = parse_address(args.admin or environ.get("BYLAW_ADMIN") or DEFAULT)
+    except ValueError as error:
+        raise BylawError("bad_settings", f"--admin: {error}") from error
+    if not place.is_loopback:
+        raise BylawError(
+            "bad_settings",
+            f"{place} is not a loopback address: keys would go over the network in the clear; listen on 127.0.0.1 or "
+            "unix:/path, behind what speaks TLS",
+        )
+    try:
+        uvloop.run(serve(settings, place, report=lambda text: print(f"bylaw: {text}", flush=True)))
+    except OSError as error:
+        raise BylawError("no_address", f"cannot listen on {place}: {error.strerror or error}") from error
+    return 0
+
+
+async def _bootstrap(environ: Mapping[str, str], args: argparse.Namespace) -> int:
+    from store.changes import Writer
+    from store.database import Database
+    from store.environment import DEFAULT_DATABASE_URL, unknown_variable
+    from store.keys import new_key
+    from store.seed import check_tables
+    from store.writes import api_keys
+
+    fault = unknown_variable(environ)
+    if fault is not None:
+        raise BylawError("bad_settings", fault)
+    database = Database(args.database_url or environ.get("BYLAW_DATABASE_URL") or DEFAULT_DATABASE_URL)
+    try:
+        await check_tables(database)
+        key = new_key()
+        async with Writer(database).write() as write:
+            made = await api_keys.make(write, key, args.name, scopes=FIRST_SCOPES)
+    finally:
+        await database.close()
+    said: dict[str, Any] = {"key": key, "id": made, "scopes": list(FIRST_SCOPES)}
+    if args.json:
+        print_json(said)
+    else:
+        print(f"the first key, shown this once and stored nowhere; it may do everything:\n{key}")
+    return 0

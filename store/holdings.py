@@ -1,0 +1,193 @@
+"""What looks backward, for the rules of `assign`: who holds a role on a place, and what somebody holds himself.
+
+`engine.assigning` asks at once, and SQL does not answer at once. So an attempt is made on what was loaded, nothing at
+first: what it asks beside that is noted, and answered as if there were nothing; then all of it is loaded, and the
+attempt is made again, until it asks nothing new. Within a write this is what the write itself has done, and nobody
+changes it meanwhile: all who change who holds what in a tenant hold its lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from typing import Final, TypeVar
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from engine.assign_rules import Held
+from engine.facts import ANYONE, FactSource, Grant
+from engine.policy import Policy
+from store.database import Database
+from store.errors import StoreError, UnfitError
+from store.seen import SeenFacts, seen, tenant_of
+from store.tables import approvals, assignments, presences, system_assignments, tenants
+from store.times import read_end, read_start, read_time
+
+#: How often an attempt is made again.
+ROUNDS: Final = 8
+T = TypeVar("T")
+Key = tuple[str, ...]
+
+
+class StoredHoldings:
+    """What was loaded, as `engine.assign_rules.Holdings` has it; what was not is noted in `missed`."""
+
+    def __init__(self, tenant: str) -> None:
+        self._tenant = tenant
+        self._known: dict[Key, object] = {}
+        self.missed: set[Key] = set()
+
+    def holders(self, tenant: str, role: str, place: str) -> Iterable[Held]:
+        """List who holds a role on a place."""
+        found: tuple[Held, ...] = self._ask(("holders", tenant, role, place), ())
+        return found
+
+    def pending(self, tenant: str, role: str, place: str) -> Mapping[str, int]:
+        """List the open requests to give a role on a place, and when they were made."""
+        found: dict[str, int] = self._ask(("pending", tenant, role, place), {})
+        return found
+
+    def held(self, tenant: str, holder: str) -> Iterable[Grant]:
+        """List what somebody holds himself."""
+        found: tuple[Grant, ...] = self._ask(("held", tenant, holder), ())
+        return found
+
+    def tenants(self, holder: str) -> Iterable[str]:
+        """List the tenants in which somebody holds anything."""
+        found: tuple[str, ...] = self._ask(("tenants", holder), ())
+        return found
+
+    def _ask(self, key: Key, nothing: T) -> T:
+        if key not in self._known:
+            self.missed.add(key)
+            return nothing
+        return self._known[key]  # type: ignore[return-value]  # what was put there is of this kind
+
+    async def load(self, connection: AsyncConnection) -> None:
+        """Load what was missed.
+
+        Raises:
+            UnfitError: it is another tenant's.
+        """
+        for key in sorted(self.missed):
+            kind, *rest = key
+            if kind != "tenants" and rest[0] not in ("", self._tenant):
+                raise UnfitError("wrong_tenant", f"what is held in `{rest[0]}` is not for this transaction to see")
+            self._known[key] = await _LOADS[kind](connection, *rest)
+        self.missed.clear()
+
+
+async def judged(connection: AsyncConnection, policy: Policy, answer: Callable[[SeenFacts, StoredHoldings], T]) -> T:
+    """Make an answer come true on what a transaction shows, of its own tenant.
+
+    Args:
+        answer: makes it; it is made several times, and the last one counts.
+
+    Raises:
+        StoreError: as in `seen`.
+    """
+    tenant = tenant_of(connection)
+    holdings = StoredHoldings(tenant)
+    for _ in range(ROUNDS):
+        found = await seen(connection, tenant, policy, lambda facts: answer(facts, holdings))
+        if not holdings.missed:
+            return found
+        await holdings.load(connection)
+    raise StoreError("too_deep", f"there is no answer: after {ROUNDS} loads something is still missing")
+
+
+async def _holders(connection: AsyncConnection, tenant: str, role: str, place: str) -> tuple[Held, ...]:
+    kind, _, identity = place.partition(":")
+    if not tenant:
+        c = system_assignments.c
+        rows = await connection.execute(select(c.type, c.id, c.starts, c.expires).where(c.role == role))
+        return tuple(Held(f"{row.type}:{row.id}", read_start(row.starts), read_end(row.expires)) for row in rows)
+    a = assignments.c
+    rows = await connection.execute(
+        select(a.subject_type, a.subject_id, a.starts, a.expires).where(
+            a.tenant_id == tenant, a.place_type == kind, a.place_id == identity, a.role == role
+        )
+    )
+    return tuple(
+        Held(_subject(row.subject_type, row.subject_id), read_start(row.starts), read_end(row.expires)) for row in rows
+    )
+
+
+async def _pending(connection: AsyncConnection, tenant: str, role: str, place: str) -> dict[str, int]:
+    kind, _, identity = place.partition(":")
+    c = approvals.c
+    rows = await connection.execute(
+        select(c.id, c.requested_at).where(
+            c.tenant_id == tenant, c.place_type == kind, c.place_id == identity, c.role == role, c.outcome.is_(None)
+        )
+    )
+    return {row.id: read_time(row.requested_at) for row in rows}
+
+
+async def _held(connection: AsyncConnection, tenant: str, holder: str) -> tuple[Grant, ...]:
+    kind, _, identity = (ANYONE, "", ANYONE) if holder == ANYONE else holder.partition(":")
+    if not tenant:
+        c = system_assignments.c
+        rows = await connection.execute(select(c.role, c.starts, c.expires).where(c.type == kind, c.id == identity))
+        return tuple(Grant(row.role, "system:system", read_start(row.starts), read_end(row.expires)) for row in rows)
+    a = assignments.c
+    rows = await connection.execute(
+        select(a.role, a.place_type, a.place_id, a.starts, a.expires).where(
+            a.tenant_id == tenant, a.subject_type == kind, a.subject_id == identity
+        )
+    )
+    return tuple(
+        Grant(row.role, f"{row.place_type}:{row.place_id}", read_start(row.starts), read_end(row.expires))
+        for row in rows
+    )
+
+
+async def _tenants(connection: AsyncConnection, holder: str) -> tuple[str, ...]:
+    kind, _, identity = holder.partition(":")
+    c = presences.c
+    found = await connection.execute(select(c.tenant_id).where(c.type == kind, c.id == identity))
+    return tuple(found.scalars())
+
+
+def _subject(kind: str, identity: str) -> str:
+    return ANYONE if kind == ANYONE else f"{kind}:{identity}"
+
+
+_LOADS: Final[Mapping[str, Callable[..., Awaitable[object]]]] = {
+    "holders": _holders,
+    "pending": _pending,
+    "held": _held,
+    "tenants": _tenants,
+}
+
+
+# --- groups of the platform ---------------------------------------------------------------------------
+
+
+def groups_around(facts: FactSource, name: str) -> frozenset[str]:
+    """Name a group of the platform, and all in which it stands."""
+    found, ahead = {name}, [name]
+    while ahead:
+        group = facts.group("", ahead.pop())
+        for outer in group.outer if group is not None else ():
+            if outer not in found:
+                found.add(outer)
+                ahead.append(outer)
+    return frozenset(found)
+
+
+async def held_by_groups(database: Database, names: Iterable[str]) -> AsyncIterator[tuple[str, list[tuple[str, str]]]]:
+    """Give the tenants in which some of these groups hold roles, and which, where. Each tenant is read by itself."""
+    async with database.reading() as connection:
+        every = list((await connection.execute(select(tenants.c.id).order_by(tenants.c.id))).scalars())
+    a, wanted = assignments.c, sorted(names)
+    for tenant in every:
+        async with database.reading(tenant) as connection:
+            rows = await connection.execute(
+                select(a.role, a.place_type, a.place_id).where(
+                    a.tenant_id == tenant, a.subject_type == "group", a.subject_id.in_(wanted)
+                )
+            )
+            held = [(row.role, f"{row.place_type}:{row.place_id}") for row in rows]
+        if held:
+            yield tenant, held
