@@ -5,6 +5,8 @@
 #   docker run -v store:/var/lib/bylaw bylaw migrate up
 #   docker run -v store:/var/lib/bylaw -v ./policies/studio:/policies bylaw seed /policies/facts.yaml
 #   docker run -v store:/var/lib/bylaw -v ./policies/studio:/policies --network container:NEIGHBOUR bylaw
+#
+# `bylaw admin` in its place is the administration service, on 127.0.0.1:8190; its health is asked there (deploy/).
 
 FROM python:3.12-slim AS build
 

@@ -1,6 +1,6 @@
 """The application: endpoints behind one door, errors as answers, and the life of the server.
 
-    request ──▶ id ──▶ who asks ──▶ shape ──▶ endpoint ──▶ answer
+    request ──▶ id ──▶ who asks ──▶ how often ──▶ shape ──▶ endpoint ──▶ answer
                  └──────── whatever goes wrong ──▶ PublicError ──▶ answer
 
 Bodies are read whole and within a bound before anything is asked of the store. An answer to a write carries the
@@ -9,22 +9,28 @@ revision that it made; `?await=settled` waits until that counts in every process
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlencode
 from uuid import uuid4
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 from pydantic import BaseModel, ValidationError
 
 from admin.actors import KEY_MARK as MARK
 from admin.actors import Actor, Key, Verifier, bearer_of, unauthorized
+from admin.bodies import MAX_BODY, parse, read_body
 from admin.door import find_key
 from admin.endpoint import PREFIX, Answer, Ask, Endpoint
-from admin.errors import PublicError, bad_request, body_of, forbidden, invalid, to_public
+from admin.errors import PublicError, bad_request, body_of, forbidden, invalid, not_found, to_public
+from admin.manners import Manners, dress, options
 from admin.openapi import describe
+from admin.repetition import HEADER as REPEATED
+from admin.repetition import Once, RepeatedRequestError, Reply, digest_of, read_key
 from admin.services import Services
 from admin.wire import etag_of
 from engine.values import parse_duration
@@ -33,24 +39,13 @@ from store.tokens import Token
 
 REQUEST_ID: Final = "X-Request-ID"
 REVISION: Final = "Bylaw-Revision"
-MAX_BODY: Final = 256 * 1024
-MAX_DEPTH: Final = 16
 MAX_REQUEST_ID: Final = 256
-BODY_TIMEOUT_S: Final = 10.0
+#: How the server that runs the application is to read requests: a body that says that it is packed is refused, so
+#: nothing is unpacked before that is seen; and any id and cursor fits a path.
+SERVER: Final[Mapping[str, Any]] = {"auto_decompress": False, "max_line_size": 32 * 1024}
 #: How long `?await=settled` waits if nothing else is said, and at most.
 AWAIT_S: Final = 5.0
 MAX_AWAIT_S: Final = 30.0
-#: Answers that are longer are compressed, for who can read that.
-COMPRESS_FROM: Final = 1024
-#: What every answer says to a browser: it is data, for nobody to frame, guess at, or keep.
-SECURITY: Final = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
-    "Cache-Control": "private, no-store",
-}
 #: What stands behind the path of any write, beside the endpoint's own.
 _OF_WRITES: Final = ("await", "timeout")
 _log = logging.getLogger("bylaw.admin")
@@ -58,24 +53,47 @@ _log = logging.getLogger("bylaw.admin")
 Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+@dataclass(frozen=True, slots=True)
+class _Serving:
+    """What every request is answered with."""
+
+    services: Services
+    verifier: Verifier | None
+    manners: Manners
+
+
 def create_app(
-    services: Services, endpoints: Sequence[Endpoint], *, version: str, verifier: Verifier | None = None
+    services: Services,
+    endpoints: Sequence[Endpoint],
+    *,
+    version: str,
+    verifier: Verifier | None = None,
+    manners: Manners | None = None,
 ) -> web.Application:
     """Make the application.
 
     Args:
         version: of the product.
         verifier: of end users' tokens; None: there are no keys for them, so no token is a good one.
+        manners: None: the usual ones.
     """
-    app = web.Application(client_max_size=MAX_BODY, middlewares=[_answering])
+    serving = _Serving(services, verifier, manners or Manners())
+    app = web.Application(client_max_size=MAX_BODY, middlewares=[_answering(serving.manners)])
     for each in endpoints:
-        app.router.add_route(each.method, PREFIX + each.path, _handler(services, each, verifier))
+        _serve(app, each.method, PREFIX + each.path, _handler(serving, each))
     described = json.dumps(describe(endpoints, version)).encode()
-    app.router.add_get("/openapi.json", _constant(described))
-    app.router.add_get("/health", _constant(b'{"status": "ok"}'))
-    app.router.add_get("/ready", _ready(services))
-    app.router.add_get("/settled/{token}", _settled(services, verifier))
+    _serve(app, "GET", "/openapi.json", _constant(described))
+    _serve(app, "GET", "/health", _constant(b'{"status": "ok"}'))
+    _serve(app, "GET", "/ready", _ready(services))
+    _serve(app, "GET", "/settled/{token}", _settled(serving))
     return app
+
+
+def _serve(app: web.Application, method: str, path: str, handler: Handle) -> None:
+    """Add a route; whoever may get may ask for the head alone."""
+    app.router.add_route(method, path, handler)
+    if method == "GET":
+        app.router.add_route("HEAD", path, handler)
 
 
 def _constant(body: bytes) -> Handle:
@@ -97,24 +115,32 @@ def _ready(services: Services) -> Handle:
 # --- around every request ---------------------------------------------------------------------------------------------
 
 
-@web.middleware
-async def _answering(request: web.Request, handler: Handle) -> web.StreamResponse:
-    """Answer, whatever happens."""
-    request_id = _request_id(request)
-    try:
-        response = await handler(request)
-    except web.HTTPException as error:
-        response = _problem(_of_http(error), request_id)
-    except Exception as error:  # the one place: nothing else may leave
-        problem = to_public(error)
-        if problem is not error and problem.status >= 500:
-            _log.error("request %s failed", request_id, exc_info=error, extra={"request_id": request_id})
-        response = _problem(problem, request_id)
-    response.headers[REQUEST_ID] = request_id
-    response.headers.update({name: value for name, value in SECURITY.items() if name not in response.headers})
-    if (response.content_length or 0) > COMPRESS_FROM:
-        response.enable_compression()
-    return response
+def _answering(manners: Manners) -> Middleware:
+    """Make what answers, whatever happens."""
+
+    @web.middleware
+    async def answering(request: web.Request, handler: Handle) -> web.StreamResponse:
+        request_id = _request_id(request)
+        try:
+            response = await handler(request)
+        except web.HTTPMethodNotAllowed as error:
+            is_asked = request.method == "OPTIONS"
+            response = options(request, error.allowed_methods, manners) if is_asked else _failed(error, request_id)
+        except Exception as error:  # the one place: nothing else may leave
+            response = _failed(error, request_id)
+        response.headers[REQUEST_ID] = request_id
+        dress(request, response, manners)
+        return response
+
+    return answering
+
+
+def _failed(error: Exception, request_id: str) -> web.Response:
+    problem = _of_http(error) if isinstance(error, web.HTTPException) else to_public(error)
+    if problem is not error and problem.status >= 500:
+        _log.error("request %s failed", request_id, exc_info=error, extra={"request_id": request_id})
+    headers, text = dict(problem.headers), body_of(problem, request_id)
+    return web.Response(status=problem.status, text=text, content_type="application/json", headers=headers)
 
 
 def _request_id(request: web.Request) -> str:
@@ -128,7 +154,7 @@ def _of_http(error: web.HTTPException) -> PublicError:
         case web.HTTPNotFound():
             return PublicError(404, "not_found", "there is nothing at this path")
         case web.HTTPMethodNotAllowed():
-            taken = ", ".join(sorted(error.allowed_methods))
+            taken = ", ".join(sorted({*error.allowed_methods, "OPTIONS"}))
             return PublicError(405, "method_not_allowed", f"this path takes {taken}", headers={"Allow": taken})
         case web.HTTPRequestEntityTooLarge():
             return PublicError(413, "too_large", f"a body has at most {MAX_BODY // 1024} KiB")
@@ -136,49 +162,60 @@ def _of_http(error: web.HTTPException) -> PublicError:
             return PublicError(error.status, "bad_request", "this request cannot be answered")
 
 
-def _problem(problem: PublicError, request_id: str) -> web.Response:
-    headers = dict(problem.headers)
-    text = body_of(problem, request_id)
-    return web.Response(status=problem.status, text=text, content_type="application/json", headers=headers)
-
-
 # --- one endpoint -----------------------------------------------------------------------------------------------------
 
 
-def _handler(services: Services, endpoint: Endpoint, verifier: Verifier | None) -> Handle:
+def _handler(serving: _Serving, endpoint: Endpoint) -> Handle:
     async def handler(request: web.Request) -> web.StreamResponse:
-        actor = await authenticate(services, request, verifier)
-        _let_in(endpoint, actor, request.match_info.get("tenant"))
+        services = serving.services
+        actor = await _identify(serving, request)
+        path = _path(request)
+        _let_in(endpoint, actor, path.get("tenant"))
         query, wait_s = _query(request, endpoint)
+        raw = b"" if endpoint.body is None else await read_body(request, timeout_s=serving.manners.body_timeout_s)
         ask = Ask(
             services,
             actor,
-            dict(request.match_info),
-            await _body(request, endpoint.body),
+            path,
+            _body(raw, endpoint.body),
             query,
             services.clock(),
-            _if_match(request),
+            _if_match(request, endpoint),
             wait_s is not None,
             request.remote,
+            _once(request, endpoint, services, actor, query, raw),
         )
-        answer = await endpoint.handler(ask)
-        return await _respond(request, endpoint, services, answer, wait_s)
+        if endpoint.is_lines:
+            return web.Response(body=(await endpoint.handler(ask)).lines, content_type="application/jsonl")
+        reply = await _settle(services, await _reply(endpoint, ask), wait_s)
+        return _respond(request, endpoint, reply)
 
     return handler
 
 
-async def authenticate(services: Services, request: web.Request, verifier: Verifier | None) -> Actor:
-    """Say who asks.
+async def _identify(serving: _Serving, request: web.Request) -> Actor:
+    """Say who asks, and count it.
 
     Raises:
-        PublicError: it is not known.
+        PublicError: it is not known, or he asks too much.
     """
     said = bearer_of(request.headers.getall("Authorization", ()))
     if said.startswith(MARK):
-        return await find_key(services, said)
-    found = await verifier.verify(said) if verifier is not None else None
-    if found is None:
+        actor: Actor | None = await find_key(serving.services, said)
+    else:
+        actor = await serving.verifier.verify(said) if serving.verifier is not None else None
+    if actor is None:
         raise unauthorized()
+    if serving.manners.limits is not None:
+        await serving.manners.limits.take(actor.ref)
+    return actor
+
+
+def _path(request: web.Request) -> dict[str, str]:
+    """Read what the path names. Nothing has a name that does not show, or that is no text."""
+    found = dict(request.match_info)
+    if not all(each.isprintable() for each in found.values()):
+        raise not_found("thing of that name")
     return found
 
 
@@ -198,6 +235,8 @@ def _query(request: web.Request, endpoint: Endpoint) -> tuple[Any, float | None]
     for name, value in request.query.items():
         if name in given:
             raise bad_request(f"not as it must be: query.{name}", {f"query.{name}": "it stands there twice"})
+        if "\0" in value:
+            raise bad_request(f"not as it must be: query.{name}", {f"query.{name}": "it has a character that is none"})
         given[name] = value
     wait_s = _wait(given) if endpoint.is_write else None
     try:
@@ -220,81 +259,64 @@ def _wait(given: dict[str, str]) -> float | None:
     return seconds
 
 
-async def _body(request: web.Request, shape: type[BaseModel] | None) -> Any:
+def _body(raw: bytes, shape: type[BaseModel] | None) -> Any:
     if shape is None:
         return None
-    if request.content_type != "application/json":
-        raise PublicError(400, "bad_request", "send JSON, as `Content-Type: application/json`")
     try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            raw = await request.read()
-    except TimeoutError as error:
-        raise PublicError(408, "body_timeout", f"the body was not complete within {BODY_TIMEOUT_S:g} s") from error
-    try:
-        return shape.model_validate(_parse(raw))
+        return shape.model_validate(parse(raw))
     except ValidationError as error:
         raise invalid(error, "body") from error
 
 
-def _parse(raw: bytes) -> object:
-    """Read JSON, strictly.
+def _if_match(request: web.Request, endpoint: Endpoint) -> frozenset[str] | None:
+    """Read of which states the thing must be one; None: of any. A condition that nobody would look at is refused."""
+    if not endpoint.is_write:
+        return None
+    if "If-None-Match" in request.headers:
+        raise bad_request("a write takes no If-None-Match")
+    if "If-Match" not in request.headers:
+        return None
+    if not endpoint.takes_if_match:
+        raise bad_request("this takes no If-Match: what it changes has no states")
+    named = _tags(request, "If-Match")
+    if not named:
+        raise bad_request("If-Match is empty: send the ETag of the thing as you last read it")
+    return None if "*" in named else named
 
-    Raises:
-        PublicError: it is none, or says something twice, or goes too deep.
-    """
+
+def _tags(request: web.Request, header: str) -> frozenset[str]:
+    said = ",".join(request.headers.getall(header, ()))
+    return frozenset(each.strip() for each in said.split(",") if each.strip())
+
+
+def _once(
+    request: web.Request, endpoint: Endpoint, services: Services, actor: Actor, query: BaseModel, raw: bytes
+) -> Once | None:
+    """Read whether the request is to be done once. How long it waits makes it no other one."""
+    key = read_key(request.headers.getall(REPEATED, [])) if endpoint.takes_key else None
+    if key is None:
+        return None
+    asked = urlencode(sorted(query.model_dump(mode="json").items()))
+    digest = digest_of(request.method.encode(), request.rel_url.raw_path.encode(), asked.encode(), raw)
+    return Once(key, digest, services.writer, actor.ref)
+
+
+async def _reply(endpoint: Endpoint, ask: Ask) -> Reply:
+    """Have the endpoint's work done, or told again."""
+    if ask.once is None:
+        return _reply_of(endpoint, await endpoint.handler(ask))
     try:
-        found = json.loads(raw.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant)
-        json.dumps(found, ensure_ascii=False).encode("utf-8")  # half a character is none
-    except (ValueError, RecursionError) as error:
-        raise bad_request(f"this is no JSON as it must be: {_reason(error)}") from error
-    if _depth(found) > MAX_DEPTH:
-        raise bad_request(f"JSON goes at most {MAX_DEPTH} deep")
-    return found
+        reply = _reply_of(endpoint, await endpoint.handler(ask))
+        await ask.once.finish(reply)
+    except RepeatedRequestError as error:
+        return error.reply
+    except BaseException as error:
+        await ask.once.abandon(error)
+        raise
+    return reply
 
 
-def _reason(error: Exception) -> str:
-    match error:
-        case UnicodeError():
-            return "it is no UTF-8"
-        case json.JSONDecodeError():
-            return f"line {error.lineno}, column {error.colno}"
-        case RecursionError():
-            return "it goes too deep"
-        case _:
-            return str(error)
-
-
-def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a member stands there twice")
-    return found
-
-
-def _no_constant(_: str) -> object:
-    raise ValueError("NaN and Infinity are no numbers")
-
-
-def _depth(value: object) -> int:
-    inner: Iterable[object] = ()
-    if isinstance(value, Mapping):
-        inner = value.values()
-    elif isinstance(value, list):
-        inner = value
-    else:
-        return 0
-    return 1 + max(map(_depth, inner), default=0)
-
-
-def _if_match(request: web.Request) -> frozenset[str] | None:
-    said = ",".join(request.headers.getall("If-Match", ()))
-    named = frozenset(each.strip() for each in said.split(",") if each.strip())
-    return None if not named or "*" in named else named
-
-
-async def _respond(
-    request: web.Request, endpoint: Endpoint, services: Services, answer: Answer, wait_s: float | None
-) -> web.Response:
+def _reply_of(endpoint: Endpoint, answer: Answer) -> Reply:
     status = answer.status or endpoint.status
     body = answer.body.model_dump(mode="json", by_alias=True) if answer.body is not None else None
     headers: dict[str, str] = {}
@@ -302,39 +324,55 @@ async def _respond(
         headers[REVISION] = str(answer.token)
     if answer.location is not None:
         headers["Location"] = PREFIX + answer.location
-    if answer.body is not None and not endpoint.path.endswith("s") and answer.location is None:
-        headers["ETag"] = etag_of(answer.body)  # type: ignore[arg-type]  # every answer is a shape
-    if endpoint.method == "GET" and headers.get("ETag") in request.headers.get("If-None-Match", "").split(", "):
-        return web.Response(status=304, headers=headers)
-    if answer.token is not None and answer.receipt is not None and wait_s is not None:
-        settled = await services.receipts.settled(answer.receipt, timeout_s=wait_s)
-        status = status if settled.is_settled else 202
-        body = {**(body or {}), **_told(answer.token, settled)}
-    if body is None:
-        return web.Response(status=204 if status == 200 else status, headers=headers)
-    return web.json_response(body, status=status, headers=headers)
+    if endpoint.has_etag and answer.body is not None and status == endpoint.status:
+        headers["ETag"] = etag_of(answer.body)
+    return Reply(204 if body is None and status == 200 else status, body, headers)
 
 
-def _told(token: Token, settled: Settled) -> dict[str, object]:
-    said: dict[str, object] = {"revision": str(token), "settled": settled.is_settled}
+async def _settle(services: Services, reply: Reply, wait_s: float | None) -> Reply:
+    """Wait until a write counts everywhere, if that is wished."""
+    if wait_s is None or REVISION not in reply.headers:
+        return reply
+    token = reply.headers[REVISION]
+    receipt = await services.receipts.find(token)
+    if receipt is None:
+        return reply
+    settled = await services.receipts.settled(receipt, timeout_s=wait_s)
+    status = (200 if reply.status == 204 else reply.status) if settled.is_settled else 202
+    return Reply(status, {**(reply.body or {}), **_told(token, settled)}, reply.headers)
+
+
+def _respond(request: web.Request, endpoint: Endpoint, reply: Reply) -> web.Response:
+    headers = dict(reply.headers)
+    if not endpoint.is_write and "ETag" in headers:
+        tags = {each.removeprefix("W/") for each in _tags(request, "If-None-Match")}
+        if tags & {"*", headers["ETag"]}:
+            return web.Response(status=304, headers=headers)
+    if reply.body is None:
+        return web.Response(status=reply.status, headers=headers)
+    return web.json_response(reply.body, status=reply.status, headers=headers)
+
+
+def _told(token: str, settled: Settled) -> dict[str, object]:
+    said: dict[str, object] = {"revision": token, "settled": settled.is_settled}
     return said | ({"by": settled.by} if settled.by is not None else {"missing": settled.missing})
 
 
-def _settled(services: Services, verifier: Verifier | None) -> Handle:
+def _settled(serving: _Serving) -> Handle:
     """Answer whether a write counts everywhere, by the token that it was answered with."""
 
     async def handler(request: web.Request) -> web.Response:
-        await authenticate(services, request, verifier)
+        await _identify(serving, request)
         try:
             token = Token.parse(request.match_info["token"])
         except ValueError as error:
             raise bad_request("this is no revision", {"path.token": "as `Bylaw-Revision` had it"}) from error
-        receipt = await services.receipts.find(str(token))
+        receipt = await serving.services.receipts.find(str(token))
         if receipt is None:
             raise PublicError(
                 404, "not_found", "nobody waits for this revision, or not any more: ask with ?await=settled"
             )
-        settled = await services.receipts.settled(receipt, timeout_s=0)
-        return web.json_response(_told(token, settled), status=200 if settled.is_settled else 202)
+        settled = await serving.services.receipts.settled(receipt, timeout_s=0)
+        return web.json_response(_told(str(token), settled), status=200 if settled.is_settled else 202)
 
     return handler

@@ -12,7 +12,7 @@ from engine.assign_changes import Actor, GiveLink, GiveRole, PutInGroup
 from engine.claims import context_of
 from engine.model import Model
 from store.changes import Write
-from store.writes import approvals, assignments, groups, links
+from store.writes import approvals, assignments, groups, links, platform_groups
 
 Waitable = GiveRole | PutInGroup | GiveLink
 _KINDS: Final[Mapping[str, type[Waitable]]] = {
@@ -24,10 +24,17 @@ GROUP: Final = "group:"
 
 
 async def perform(ask: Ask, write: Write, change: Waitable) -> None:
-    """Do what was asked for, in a write of the tenant; of a link, one that has locked its home, too."""
+    """Do what was asked for, in a write of the tenant; of a link, one that has locked its home, too.
+
+    Raises:
+        NeedsSharedError: a group of the platform gets a role, and what all tenants share is not locked: who is in it
+            must not change meanwhile.
+    """
     starts, expires = change.starts, change.expires
     match change:
         case GiveRole():
+            if await platform_groups.is_one(write.connection, change.subject):
+                write.want_shared()
             await assignments.give(write, change.subject, change.role, change.place, starts=starts, expires=expires)
         case GiveLink():
             async with ask.services.database.reading(change.home) as at_home:

@@ -28,7 +28,7 @@ from store.database import Connection
 from store.holdings import StoredHoldings, groups_around, held_by_groups, judged
 from store.keys import digest_of
 from store.seen import SeenFacts, decide_within, seen
-from store.writes import principals
+from store.writes import api_keys, principals
 from store.writes.api_keys import find_by_digest
 from store.writes.approvals import Approval
 
@@ -73,7 +73,7 @@ async def _want_of(ask: Ask, user: EndUser, connection: Connection, right: Right
         resource=f"{kind}:{identity}",
         context=context_of(ask.address, model, user.said),
         subject_properties={_CLAIMED: list(user.claims)} if user.claims else None,
-        token_tenant=user.tenant,
+        token_tenant=user.tenant if tenant is not None else None,  # what is asked of the system is of no tenant
     )
     try:
         decision = await decide_within(connection, policy, request)
@@ -99,7 +99,7 @@ async def want_change(ask: Ask, write: Write, change: Change) -> Ruling | None:
         return assigner.rule(asker_of(ask, user, policy.model), change, tenant, now)
 
     try:
-        ruling = await judged(write.connection, policy, answer)
+        ruling = await judged(write.connection, policy, answer, is_writing=True)
     except RequestError as error:
         raise forbidden(f"the policy cannot say whether this may be done: {error.message}", error.code) from error
     if ruling is None or ruling.outcome == "allowed":
@@ -107,6 +107,28 @@ async def want_change(ask: Ask, write: Write, change: Change) -> Ruling | None:
     if ruling.outcome == "pending":
         return ruling
     raise refused(ruling)
+
+
+async def want_of(ask: Ask, write: Write, giver: str, change: Change) -> None:
+    """Refuse a change that was promised by somebody who may not make it any more, `"user:ann"` or `"key:ID"`.
+
+    Raises:
+        PublicError: he may not.
+    """
+    policy = ask.services.policy()
+    key = giver.removeprefix("key:")
+    if key != giver and not await api_keys.is_live(write.connection, key, now=write.now):
+        raise forbidden("who invited may not do so any more: ask for another invitation", "giver")
+
+    def answer(facts: SeenFacts, holdings: StoredHoldings) -> Ruling | None:
+        assigner = Assigner(policy.program, facts.source, holdings)
+        if key != giver:
+            return assigner.guard(change, write.tenant, write.now)
+        return assigner.rule(Actor(giver), change, write.tenant, write.now)
+
+    ruling = await judged(write.connection, policy, answer, is_writing=True)
+    if ruling is not None and ruling.outcome != "allowed":
+        raise forbidden("who invited may not give this any more: ask for another invitation", "giver")
 
 
 async def want_approval(ask: Ask, write: Write, stored: Approval, change: Change, asked_by: Actor) -> None:
@@ -124,13 +146,17 @@ async def want_approval(ask: Ask, write: Write, stored: Approval, change: Change
             return assigner.guard(change, write.tenant, write.now)
         return assigner.approve(asker_of(ask, user, policy.model), pending, write.now)
 
-    ruling = await judged(write.connection, policy, answer)
+    ruling = await judged(write.connection, policy, answer, is_writing=True)
     if ruling is not None and ruling.outcome != "allowed":
         raise refused(ruling)
 
 
-async def want_someone_left(ask: Ask, ref: str, status: Status = "suspended") -> None:
+async def want_someone_left(ask: Ask, write: Write, ref: str, status: Status = "suspended") -> None:
     """Refuse to suspend or delete the last who holds a role, in any tenant where he is.
+
+    INVARIANT: it is asked within the write, once that has written the status, and looks at snapshots begun since. The
+    row that was written is one that every write which counts him keeps as it is (`holdings`): so one that came before
+    is seen here, and one that comes after sees the status.
 
     Raises:
         PublicError: he is the last.
@@ -139,7 +165,7 @@ async def want_someone_left(ask: Ask, ref: str, status: Status = "suspended") ->
     for tenant in (None, *await principals.tenants_of(database, ref)):
 
         def answer(facts: SeenFacts, holdings: StoredHoldings, tenant: str | None = tenant) -> Ruling | None:
-            return Assigner(policy.program, facts.source, holdings).guard(SetStatus(ref, status), tenant, ask.now)
+            return Assigner(policy.program, facts.source, holdings).guard(SetStatus(ref, status), tenant, write.now)
 
         async with database.reading(tenant) as connection:
             ruling = await judged(connection, policy, answer)
@@ -158,7 +184,8 @@ async def want_everywhere(ask: Ask, group: str, change: PutInGroup) -> None:
     """Refuse an end user to put somebody into a group of the platform, unless he may give every role that it, or a
     group around it, holds in any tenant.
 
-    No transaction shows two tenants, so each is looked at by itself.
+    No transaction shows two tenants, so each is looked at by itself, while the write that fills the group holds what
+    all share: a role is given to such a group under that lock, too (`changes.perform`).
 
     Raises:
         PublicError: he may not, in one of them.

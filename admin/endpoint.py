@@ -6,13 +6,15 @@ what is written down is what is checked.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple
 
 from pydantic import BaseModel
 
 from admin.actors import Actor
+from admin.paging import Page
+from admin.repetition import Once
 from admin.services import Services
 from admin.wire import Shape
 from store.tokens import Token
@@ -48,6 +50,7 @@ class Ask:
         if_match: states of which the thing must be one; None: any.
         receipt: whether the answer waits until the write counts everywhere.
         address: of the other end.
+        once: keeps what is answered, for who asks again; None: nobody will.
     """
 
     services: Services
@@ -59,6 +62,7 @@ class Ask:
     if_match: frozenset[str] | None = None
     receipt: bool = False
     address: str | None = None
+    once: Once | None = None
 
     @property
     def tenant(self) -> str:
@@ -74,6 +78,7 @@ class Answer(NamedTuple):
         status: None: the endpoint's own.
         token: names the state that a write made. receipt: by which it is known when that counts everywhere.
         location: of what was made.
+        lines: the whole answer, in the place of a body, of an endpoint that `is_lines`.
     """
 
     body: BaseModel | None = None
@@ -81,6 +86,7 @@ class Answer(NamedTuple):
     token: Token | None = None
     receipt: str | None = None
     location: str | None = None
+    lines: AsyncIterator[bytes] | None = None
 
 
 Handler = Callable[[Ask], Awaitable[Answer]]
@@ -94,6 +100,9 @@ class Endpoint:
     Args:
         path: with `{tenant}` and other names; `{ref}` and its like may hold anything but a slash.
         status: of an answer where all went well.
+        is_repeatable: asked twice it does no more than asked once, so that it needs no `Idempotency-Key`.
+        is_question: it changes nothing, whatever its method.
+        is_lines: it answers with lines of JSON, as they come.
     """
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -106,10 +115,28 @@ class Endpoint:
     query: type[BaseModel] = NoQuery
     status: int = 200
     errors: tuple[int, ...] = field(default=())
+    is_repeatable: bool = False
+    is_question: bool = False
+    is_lines: bool = False
 
     @property
     def is_write(self) -> bool:
-        return self.method != "GET"
+        return self.method != "GET" and not self.is_question
+
+    @property
+    def has_etag(self) -> bool:
+        """Whether it answers with a single thing as it is now: not with a list, and not with what was made or done."""
+        return self.method != "POST" and self.answer is not None and not issubclass(self.answer, Page)
+
+    @property
+    def takes_if_match(self) -> bool:
+        """Whether it looks at the state in which the thing was when the caller last saw it."""
+        return 412 in self.errors
+
+    @property
+    def takes_key(self) -> bool:
+        """Whether it is done once for an `Idempotency-Key`."""
+        return self.is_write and self.method == "POST" and not self.is_repeatable
 
     @property
     def tag(self) -> str:

@@ -7,7 +7,6 @@ the rows.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -20,6 +19,8 @@ from admin.wire import Shape
 DEFAULT_LIMIT: Final = 25
 MAX_LIMIT: Final = 100
 MAX_CURSOR: Final = 2048
+#: As far as a column counts.
+MAX_NUMBER: Final = 2**63 - 1
 
 T = TypeVar("T")
 
@@ -27,7 +28,9 @@ T = TypeVar("T")
 class PageQuery(Shape):
     """Which page of a list."""
 
-    cursor: str | None = Field(default=None, max_length=MAX_CURSOR, description="from the page before: its `next`")
+    cursor: str | None = Field(
+        default=None, max_length=MAX_CURSOR, pattern="^[A-Za-z0-9_-]+$", description="from the page before: its `next`"
+    )
     limit: int = Field(default=DEFAULT_LIMIT, ge=1, le=MAX_LIMIT)
 
 
@@ -61,19 +64,39 @@ def write_cursor(name: str, after: Sequence[Any]) -> str:
     return base64.urlsafe_b64encode(said.encode()).decode().rstrip("=")
 
 
-def read_cursor(text: str, name: str, size: int) -> list[Any]:
+def read_cursor(text: str, name: str, size: int, kinds: Sequence[type] = ()) -> list[Any]:
     """Read where a page ends.
+
+    Args:
+        kinds: of its values, where they are not all text.
 
     Raises:
         PublicError: it is none of this list.
     """
     try:
-        of, *after = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-    except (ValueError, TypeError, binascii.Error) as error:
+        of, *after = json.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
+    except (ValueError, TypeError, RecursionError) as error:
         raise _no_cursor() from error
-    if of != name or len(after) != size or not all(isinstance(one, str | int) for one in after):
+    wanted = kinds or (str,) * size
+    if of != name or len(after) != size or not all(map(_is_value, after, wanted)):
         raise _no_cursor()
     return list(after)
+
+
+def _is_value(value: object, kind: type) -> bool:
+    """Say whether a value is one that a column of the kind can be compared with: who makes cursors up sends others."""
+    if kind is int:
+        return type(value) is int and -MAX_NUMBER <= value <= MAX_NUMBER
+    return isinstance(value, str) and "\0" not in value and _is_text(value)
+
+
+def _is_text(value: str) -> bool:
+    """Say whether it has no half of a character."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _no_cursor() -> Exception:

@@ -36,7 +36,9 @@ def paged(query: Select[Any], order: Order, page: PageQuery) -> Select[Any]:
         PublicError: the cursor is none of this list.
     """
     if page.cursor is not None:
-        after = read_cursor(page.cursor, order.name, len(order.columns))
+        after = read_cursor(
+            page.cursor, order.name, len(order.columns), [each.type.python_type for each in order.columns]
+        )
         key = tuple_(*order.columns)
         query = query.where(key < tuple_(*after) if order.is_descending else key > tuple_(*after))
     ordered = [column.desc() if order.is_descending else column.asc() for column in order.columns]

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from admin.encryption import KeyRing
 from engine import Policy
 from store.changes import Writer
 from store.database import Database
@@ -19,6 +20,7 @@ class Services:
     Args:
         policy: gives the policy that runs; read it once per request, the next may find another.
         clock: nanoseconds since 1970.
+        ring: encrypts what is known of persons; None: nothing is kept.
     """
 
     database: Database
@@ -26,3 +28,4 @@ class Services:
     receipts: Receipts
     policy: Callable[[], Policy]
     clock: Callable[[], int] = time.time_ns
+    ring: KeyRing | None = None

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from engine.facts import ALWAYS, NEVER
-from engine.values import SECOND, show_time
+from engine.values import SECOND, parse_time, show_time
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -26,8 +26,9 @@ class Shape(BaseModel):
 
 
 def _text(value: object) -> object:
-    """Take a time as text alone: a number would be read as seconds by one, as milliseconds by another."""
-    if not isinstance(value, str):
+    """Take a time as RFC 3339 alone: a number, in quotes too, would be read as seconds by one, as milliseconds by
+    another."""
+    if not isinstance(value, str) or parse_time(value) is None:
         raise ValueError('a time is written "2027-01-01T00:00:00Z"')
     return value
 
@@ -54,7 +55,7 @@ def shown_time(moment: int) -> str | None:
     return None if moment in (ALWAYS, NEVER) else show_time(moment)
 
 
-def etag_of(shape: Shape) -> str:
+def etag_of(shape: BaseModel) -> str:
     """Name a state of a thing: two that look alike are alike."""
     said = json.dumps(shape.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
     return f'"{hashlib.sha256(said.encode()).hexdigest()[:32]}"'

@@ -37,9 +37,13 @@ class Changed:
 async def changing(
     ask: Ask, *, tenant: str | None = None, shared: bool = False, others: Iterable[str] = (), making: bool = False
 ) -> AsyncIterator[Changed]:
-    """Open a write, as `Writer.write` does; all that the block raises undoes it."""
+    """Open a write, as `Writer.write` does; all that the block raises undoes it.
+
+    It is committed when the block ends, or where the answer is to be kept, with that.
+    """
     writer = ask.services.writer
-    async with writer.write(tenant=tenant, shared=shared, others=others, making=making, actor=ask.actor.ref) as write:
+    opened = writer.write(tenant=tenant, shared=shared, others=others, making=making, actor=ask.actor.ref)
+    async with opened if ask.once is None else ask.once.held(opened) as write:
         changed = Changed(write)
         if ask.receipt:
             changed.receipt = write.want_receipt()

@@ -9,25 +9,35 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
 
 from aiohttp import web
 
 from admin.actors import EndUser
-from admin.app import create_app
+from admin.app import SERVER, create_app
+from admin.encryption import KeyRing, read_key_ring
 from admin.endpoints import ENDPOINTS
+from admin.errors import PublicError
+from admin.manners import Manners, parse_origins
 from admin.services import Services
 from bylaw import __version__
+from engine import BylawError
 from sidecar import addresses
 from sidecar.bearer import Identity, is_revoked
+from sidecar.callers import Caller
+from sidecar.errors import PublicError as Refused
 from sidecar.jwks import Keys
+from sidecar.limits import Limiter
 from sidecar.policies import Policies
 from sidecar.settings import Settings
 from sidecar.tokens import Verifier
 from store.changes import Writer
 from store.database import Database
+from store.environment import environment
 from store.redis_port import Redis
 from store.seed import check_tables
 from store.seen import seen
@@ -35,6 +45,12 @@ from store.settling import Receipts
 
 #: How long what is under way may take when the service stops.
 DRAIN_S = 8.0
+#: The file of keys, as `admin.encryption` has it.
+KEYS = "BYLAW_ENCRYPTION_KEYS"
+#: Origins of pages that may read answers, and how much an actor may ask, `N/TIME,…`.
+ORIGINS = "BYLAW_ADMIN_ORIGINS"
+RATE_LIMIT = "BYLAW_ADMIN_RATE_LIMIT"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +71,25 @@ class Bearers:
         if is_revoked(found, *revoked):
             return None
         return EndUser(found.subject, found.tenant, found.roles, found.claims)
+
+
+class Limits:
+    """Counts what actors ask, as the decision service counts its callers, in this process alone.
+
+    Args:
+        rates: `10/1s,300/1m`.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(self, rates: str, *, clock: Callable[[], float] = time.time) -> None:
+        self._limiter = Limiter(rates, clock=clock)
+
+    async def take(self, actor: str) -> None:
+        try:
+            await self._limiter.wait(Caller(frozenset(), name=actor))
+        except Refused as error:
+            details, headers = error.details, error.headers
+            raise PublicError(error.status, error.code, error.message, details=details, headers=headers) from error
 
 
 class Administration:
@@ -95,8 +130,9 @@ class Administration:
                 ENDPOINTS,
                 version=__version__,
                 verifier=await self._bearers(database, policies, rest),
+                manners=manners_of(environment()),
             )
-            runner = web.AppRunner(app, access_log=None, shutdown_timeout=DRAIN_S, handle_signals=False)
+            runner = web.AppRunner(app, access_log=None, shutdown_timeout=DRAIN_S, handle_signals=False, **SERVER)
             rest.push_async_callback(runner.cleanup)
             await runner.setup()
             for each in sockets:
@@ -116,7 +152,9 @@ class Administration:
         if redis is not None:
             rest.push_async_callback(redis.close)
         writer = Writer(database, hint=redis.publish if redis is not None else None)
-        return Services(database, writer, Receipts(database), lambda: policies.loaded.policy)
+        return Services(
+            database, writer, Receipts(database), lambda: policies.loaded.policy, ring=key_ring(environment())
+        )
 
     async def _bearers(self, database: Database, policies: Policies, rest: AsyncExitStack) -> Bearers | None:
         settings = self.settings
@@ -152,6 +190,37 @@ async def serve(settings: Settings, place: addresses.Address, *, report: Callabl
     report(f"administration listens on {service.address}")
     await stopping.wait()
     await service.stop()
+
+
+def key_ring(environ: Mapping[str, str]) -> KeyRing | None:
+    """Read the keys by which what is known of persons is encrypted; None: none are set, and nothing is kept.
+
+    Raises:
+        BylawError: the file cannot be read, or is none.
+    """
+    path = environ.get(KEYS)
+    return None if not path else read_key_ring(Path(path), place=KEYS)
+
+
+def manners_of(environ: Mapping[str, str]) -> Manners:
+    """Read how the service is to behave.
+
+    Raises:
+        BylawError: a variable is not as it must be.
+    """
+    origins, rates = environ.get(ORIGINS), environ.get(RATE_LIMIT)
+    return Manners(
+        _read(ORIGINS, parse_origins, origins) if origins else frozenset(),
+        _read(RATE_LIMIT, Limits, rates) if rates else None,
+    )
+
+
+def _read(name: str, reader: Callable[[str], T], text: str) -> T:
+    """Read a variable; what is wrong with it is said with its name."""
+    try:
+        return reader(text)
+    except BylawError as error:
+        raise BylawError(error.code, f"{name}: {error.message}") from error
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

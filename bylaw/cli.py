@@ -132,11 +132,15 @@ def _add_serve(commands: Commands[argparse.ArgumentParser]) -> None:
 
 def _add_dev(commands: Commands[argparse.ArgumentParser]) -> None:
     command = commands.add_parser(
-        "dev", help="serve decisions, to try things out: an SQLite store is made and filled where there is none"
+        "dev",
+        help="serve decisions and administration, to try things out, on an SQLite store that is made and filled",
     )
     facts = command.add_mutually_exclusive_group()
     facts.add_argument("--facts", metavar="FILE", help="decide on the facts of this file, without a store")
     _add_database(facts)
+    command.add_argument(
+        "--admin", metavar="HOST:PORT", help="where administration listens, or `none` (127.0.0.1:8190)"
+    )
     _add_service(command)
 
 
@@ -219,11 +223,46 @@ def _add_admin(commands: Commands[argparse.ArgumentParser]) -> None:
     command.add_argument("--admin", metavar="HOST:PORT", help="where to listen, or unix:/path (127.0.0.1:8190)")
     for name, value, meaning in FLAGS:
         command.add_argument(f"--{name}", metavar=value, help=meaning)
-    steps = command.add_subparsers(dest="step", metavar="[bootstrap]")
+    steps = command.add_subparsers(dest="step", metavar="[bootstrap|VERB]")
     bootstrap = steps.add_parser("bootstrap", help="make a key that may do everything, and print it, this once")
     bootstrap.add_argument("--name", default="bootstrap", metavar="NAME", help="as lists call it (bootstrap)")
     for each in (command, bootstrap):
         _add_database(each)
+        _add_json(each)
+    _add_verbs(steps)
+
+
+def _add_verbs(steps: Commands[argparse.ArgumentParser]) -> None:
+    tenant = steps.add_parser("create-tenant", help="make a tenant")
+    user = steps.add_parser("add-user", help="make a user")
+    for each in (tenant, user):
+        each.add_argument("id", metavar="ID", help="chosen once and for ever")
+        each.add_argument("--attributes", metavar="JSON", help='like {"plan": "pro"}')
+    join = steps.add_parser("add-member", help="make somebody a member of a tenant")
+    join.add_argument("--status", choices=("active", "guest", "suspended"), help="(active)")
+    leave = steps.add_parser("remove-member", help="end a membership, with all that hangs on it")
+    grant = steps.add_parser("grant", help="give a role on something")
+    revoke = steps.add_parser("revoke", help="take a role on something away")
+    show = steps.add_parser("show", help="show somebody in a tenant: membership, groups, roles")
+    can = steps.add_parser("what-can", help="show what somebody may do with something, and why")
+    members = steps.add_parser("members", help="list the members of a tenant")
+    members.add_argument("--status", choices=("active", "guest", "suspended"), help="only these")
+    for each in (join, leave, grant, revoke, show, can):
+        each.add_argument("subject", metavar="SUBJECT", help="like: user:ann")
+    for each in (grant, revoke):
+        each.add_argument("role", metavar="ROLE", help="like: editor")
+    for each in (grant, revoke, can):
+        each.add_argument("on", metavar="ON", help="like: project:p1" + ("" if each is can else "; or system"))
+    for each in (join, grant):
+        each.add_argument("--expires", metavar="TIME", help="until when, RFC 3339")
+    writes = (tenant, user, join, leave, grant, revoke)
+    for each in writes:
+        each.add_argument("--wait", action="store_true", help="until no process decides without it any more")
+    for each in (join, leave, grant, revoke, show, can, members):
+        each.add_argument("--tenant", metavar="T", help="in which tenant")
+    for each in (*writes, show, can, members):
+        each.add_argument("--url", metavar="URL", help="the service (BYLAW_ADMIN, 127.0.0.1:8190)")
+        each.add_argument("--key-file", metavar="FILE", help="a file that holds the key (BYLAW_ADMIN_KEY)")
         _add_json(each)
 
 

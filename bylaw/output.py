@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 from typing import TextIO
 
 from engine.diagnostics import errors, render
@@ -44,3 +45,10 @@ def fail(error: BylawError, *, as_json: bool) -> int:
 def count(number: int, what: str) -> str:
     """`1 rule`, `2 rules`."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Lay rows out in columns; the first row is the headings."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)

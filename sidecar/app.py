@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import uvloop
 
 from engine import BylawError, diagnostics
+from sidecar.beside import Beside, with_beside
 from sidecar.doors import Doors
 from sidecar.garbage import keep_short
 from sidecar.greeting import example_answer, greet
@@ -45,7 +46,7 @@ class Voice:
     is_person: bool
 
 
-def run(settings: Settings, *, is_person: bool = False) -> int:
+def run(settings: Settings, *, is_person: bool = False, beside: Beside | None = None) -> int:
     """Serve in this process until told to stop; return the exit code."""
     set_up(settings.log_format)
     voice = Voice(
@@ -54,7 +55,7 @@ def run(settings: Settings, *, is_person: bool = False) -> int:
         report=lambda text: tell(f"bylaw: {text}", settings.log_format, level=logging.INFO),
         is_person=is_person,
     )
-    return uvloop.run(live(settings, voice, asyncio.Event()))
+    return uvloop.run(live(settings, voice, asyncio.Event(), beside=beside))
 
 
 async def live(
@@ -64,6 +65,8 @@ async def live(
     given: Doors | None = None,
     siblings: Siblings | None = None,
     stdout: int = 1,
+    *,
+    beside: Beside | None = None,
 ) -> int:
     """Start, tell, and serve until told to stop, by a signal or by the event; return the exit code."""
     loop = asyncio.get_running_loop()
@@ -74,13 +77,16 @@ async def live(
         loop.add_signal_handler(signal.SIGHUP, service.wake.set)
         if not await _started(service, stopping):
             return 0
+        if beside is not None:
+            await _start_beside(beside, service)
     except (BylawError, OSError) as error:
         voice.failed(failure(error, settings))
         return 2
     keep_short()
-    voice.ready(await _greeting(service, settings, is_person=voice.is_person))
+    greeting = await _greeting(service, settings, is_person=voice.is_person)
+    voice.ready(with_beside(greeting, beside, as_json=settings.json))
     await stopping.wait()
-    await service.stop()
+    await asyncio.gather(service.stop(), *([beside.stop()] if beside is not None else []))
     return 0
 
 
@@ -95,6 +101,15 @@ async def _started(service: Service, stopping: asyncio.Event) -> bool:
     starting.cancel()
     await asyncio.wait({starting})
     return False
+
+
+async def _start_beside(beside: Beside, service: Service) -> None:
+    """Start what runs beside; this one stops where that cannot."""
+    try:
+        await beside.start(service.policies)
+    except BaseException:
+        await service.stop()
+        raise
 
 
 async def _greeting(service: Service, settings: Settings, *, is_person: bool) -> str:

@@ -24,7 +24,6 @@ from sidecar.decider import voices
 from sidecar.errors import PublicError
 from sidecar.exchange import Call
 from sidecar.wire import Batch
-from store.keys import digest_of as digest_of  # noqa: PLC0414  # who gives out keys takes it from here
 
 Scope = Literal["check", "search", "explain", "claims"]
 ALL_SCOPES: frozenset[Scope] = frozenset(("check", "search", "explain", "claims"))

@@ -71,7 +71,7 @@ class Keeper:
         self.name = name or uuid4().hex
         self.database = Database(url)
         self.reader = Reader(self.database, self.name)
-        self.cache = Cache(on_evict=lambda tenant: self._forget([tenant]))
+        self.cache = Cache(on_turn=lambda tenant: self._forget([tenant]))
         self.freshness = Freshness(
             self.reader, self.cache, max_staleness_s=max_staleness_s, clock=clock, on_change=self._forget
         )

@@ -100,12 +100,12 @@ class StreamViews:
 
 
 class Cache:
-    """All views. `shared` is the stream of what all tenants share. `on_evict` is told which tenant is no longer in
-    use."""
+    """All views. `shared` is the stream of what all tenants share. `on_turn` is told which tenant comes into use, or is
+    no longer: what was derived of it before is of a state that had another name."""
 
-    def __init__(self, *, max_views: int = MAX_VIEWS, on_evict: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, *, max_views: int = MAX_VIEWS, on_turn: Callable[[str], None] = lambda _: None) -> None:
         self.max_views = max_views
-        self.on_evict = on_evict
+        self.on_turn = on_turn
         self.shared = StreamViews(NOWHERE, 0)
         self.tenants: dict[str, StreamViews] = {}
         self.evictions = 0
@@ -124,6 +124,7 @@ class Cache:
         while len(self.tenants) >= MAX_TENANTS:
             self._evict_oldest()
         found = self.tenants[tenant] = StreamViews(at, floor)
+        self.on_turn(tenant)
         return found
 
     def leave(self, tenant: str) -> None:
@@ -131,7 +132,7 @@ class Cache:
         held = self.tenants.pop(tenant, None)
         if held is not None:
             self.show(tenant, held.at.n)
-            self.on_evict(tenant)
+            self.on_turn(tenant)
 
     def show(self, tenant: str, n: int) -> None:
         """Remember that no older state of a tenant may be shown any more."""

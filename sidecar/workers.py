@@ -30,10 +30,13 @@ import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+from engine.errors import BylawError
 from sidecar import addresses, doors
+from sidecar.beside import Beside, with_beside
 from sidecar.doors import Doors
 from sidecar.logs import set_up, tell
 from sidecar.settings import Settings
@@ -50,20 +53,24 @@ STEADY_S: Final = 10.0
 MAX_LINE: Final = 1 << 24
 
 
-def serve(settings: Settings) -> int:
-    """Serve with as many processes as the settings say, until told to stop; return the exit code."""
+def serve(settings: Settings, *, beside: Beside | None = None) -> int:
+    """Serve with as many processes as the settings say, until told to stop; return the exit code.
+
+    Args:
+        beside: another service, in this process.
+    """
     is_person = settings.dev or sys.stdout.isatty()  # trying it out, the text is wanted in a file too
     if settings.workers > 1:
-        return asyncio.run(_supervise(settings, is_person=is_person))
+        return asyncio.run(_supervise(settings, is_person=is_person, beside=beside))
     from sidecar.app import run  # a supervisor needs nothing of it
 
-    return run(settings, is_person=is_person)
+    return run(settings, is_person=is_person, beside=beside)
 
 
 # --- the supervisor -----------------------------------------------------------------------------------
 
 
-async def _supervise(settings: Settings, *, is_person: bool) -> int:
+async def _supervise(settings: Settings, *, is_person: bool, beside: Beside | None) -> int:
     try:
         place = Doors.open(settings)
     except OSError as error:
@@ -77,8 +84,17 @@ async def _supervise(settings: Settings, *, is_person: bool) -> int:
     paths = place.paths
     meeting = _make_meeting(settings.log_format)
     try:
-        return await Supervisor(settings, place, is_person=is_person, meeting=meeting).run()
+        if beside is not None:
+            await beside.start(None)
+        return await Supervisor(settings, place, is_person=is_person, meeting=meeting, beside=beside).run()
+    except BylawError as error:  # of what is beside: children tell their own
+        from sidecar.app import failure
+
+        tell(failure(error, settings), settings.log_format)
+        return 2
     finally:
+        if beside is not None:
+            await beside.stop()
         doors.close(place.all)
         for path in paths:
             addresses.remove(path)
@@ -103,6 +119,7 @@ class Supervisor:
     Args:
         place: held sockets.
         meeting: the directory where children ask each other for metrics.
+        beside: another service, in this process, which has its say in the greeting.
     """
 
     def __init__(
@@ -112,8 +129,10 @@ class Supervisor:
         *,
         is_person: bool,
         meeting: Path | None = None,
+        beside: Beside | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._greeting = partial(with_beside, beside=beside, as_json=settings.json)
         self._count = settings.workers
         self._log_format = settings.log_format
         self._has_stdout = settings.decision_log != "stdout"  # else that is the log's alone
@@ -214,6 +233,7 @@ class Supervisor:
         self._ready.add(child)
         if not self._was_ready and len(self._ready) == self._count:
             self._was_ready = True
+            greeting = self._greeting(greeting)
             if self._has_stdout:
                 print(greeting, flush=True)
             else:

@@ -72,17 +72,30 @@ async def verify_stream(connection: AsyncConnection, stream: str) -> Verdict:
     Args:
         connection: in a snapshot, of the stream's tenant if it has one: no other sees the rows.
     """
+    verdict, _ = await verify_part(connection, stream)
+    return verdict
+
+
+async def verify_part(
+    connection: AsyncConnection, stream: str, *, after: Position = NOWHERE, limit: int | None = None
+) -> tuple[Verdict, bool]:
+    """Verify as above, some rows far, from behind one that was verified before; say, too, whether more are to come.
+    While they are, the verdict is on those so far, and no head vouches for them."""
     head = await head_of(connection, stream)
-    chain = _Chain(stream, head)
-    async for row in _rows(connection, stream):
+    chain = _Chain(stream, head, after)
+    rows = 0
+    async for row in _rows(connection, stream, after.n):
         chain.take(row)
+        rows += 1
         if chain.fault is not None:
             break
+        if rows == limit and head is not None and row.n < head.n:
+            return Verdict(stream, chain.at, 0, None), True
     if head is None:
         chain.break_at(chain.at.n, "the stream has no head")
     elif chain.at.n > head.n:
         chain.break_at(head.n + 1, "the row comes after the head of the stream")
-    return chain.verdict()
+    return chain.verdict(), False
 
 
 async def verify_chain(connection: AsyncConnection, stream: str) -> Break | None:
@@ -119,7 +132,22 @@ async def export_lines(connection: AsyncConnection, stream: str) -> AsyncIterato
         connection: as for `verify_stream`. The snapshot is open until the last line is taken.
     """
     async for row in _rows(connection, stream):
-        yield json.dumps({"stream": stream} | {name: getattr(row, name) for name in _COLUMNS}, separators=(",", ":"))
+        yield _line(stream, row)
+
+
+async def export_page(connection: AsyncConnection, stream: str, *, after: int, until: int) -> tuple[list[str], int]:
+    """Write the next rows as above, at most `PAGE`, from behind a revision up to another; return how far they go, too.
+
+    A log only grows: pages of several snapshots make one export, and none is kept open for who reads slowly.
+    """
+    found: list[str] = []
+    async for row in _rows(connection, stream, after):
+        if row.n <= until:
+            found.append(_line(stream, row))
+            after = row.n
+        if row.n >= until or len(found) == PAGE:
+            break
+    return found, after
 
 
 async def all_streams(connection: AsyncConnection) -> list[str]:
@@ -155,10 +183,11 @@ class _Chain:
 
     Args:
         head: a position that it must reach, and pass with this hash.
+        after: where it was followed to before.
     """
 
-    def __init__(self, stream: str, head: Position | None = None) -> None:
-        self.at = NOWHERE
+    def __init__(self, stream: str, head: Position | None = None, after: Position = NOWHERE) -> None:
+        self.at = after
         self.fault: Break | None = None
         self._stream = stream
         self._head = head
@@ -179,8 +208,8 @@ class _Chain:
         head = self._head
         if head is not None and head.n > self.at.n:
             self.break_at(self.at.n + 1, "the row is missing")
-        elif head is not None and head.n == 0 and head != NOWHERE:
-            self.break_at(0, "the stream has another head")
+        elif head is not None and head not in (NOWHERE, self.at) and head.n in (0, self.at.n):
+            self.break_at(head.n, "the stream has another head")
         proven = head.n if head is not None and self.fault is None else 0
         return Verdict(self._stream, self.at, proven, self.fault)
 
@@ -219,11 +248,16 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-async def _rows(connection: AsyncConnection, stream: str) -> AsyncIterator[AuditRow]:
-    """Read the rows of a stream in order, page by page."""
+def _line(stream: str, row: AuditRow) -> str:
+    return json.dumps({"stream": stream} | {name: getattr(row, name) for name in _COLUMNS}, separators=(",", ":"))
+
+
+async def _rows(connection: AsyncConnection, stream: str, after: int | None = None) -> AsyncIterator[AuditRow]:
+    """Read the rows of a stream in order, page by page, all or those behind a revision."""
     table, whose = log_of(stream)
     wanted = select(*(table.c[name] for name in _COLUMNS)).where(whose).order_by(table.c.n).limit(PAGE)
-    page = (await connection.execute(wanted)).all()
+    first = wanted if not after else wanted.where(table.c.n > after)
+    page = (await connection.execute(first)).all()
     while page:
         for row in page:
             yield AuditRow(*row)

@@ -5,8 +5,10 @@ numbered in the order of their commits, without gaps, and what one write checks 
 sequence gives numbers in the order of asking; whoever reads by it skips what commits late.)
 
 What a write touched is noted with `touch`, what it did with `record`; both are kept when the transaction ends, or
-nothing is. The hash of a stream's last audit row is its *head*: it names the whole history of the stream, so that two
-histories with the same number can be told apart.
+nothing is. Both name streams: a write that moves those of two tenants tells each what concerns it, and nothing of what
+is the other's; a stream that moves only so that it is locked gets a row without entries. The hash of a stream's last
+audit row is its *head*: it names the whole history of the stream, so that two histories with the same number can be
+told apart.
 
 A `Writer` opens writes, and hints at what moved once they are committed. Who reads polls anyway: a hint that is lost or
 late costs time, never truth.
@@ -67,6 +69,7 @@ class NeedsSharedError(RefusedError):
 @dataclass(frozen=True, slots=True)
 class _Entry:
     action: str
+    streams: frozenset[str]
     detail: dict[str, Any]
 
 
@@ -132,9 +135,20 @@ class Write:
             self._receipt = new_id()
         return self._receipt
 
-    def record(self, action: str, **detail: Any) -> None:
-        """Note what was done, for the audit log; `"user:ann"`, wherever it stands, is put behind a pseudonym."""
-        self._entries.append(_Entry(action, detail))
+    def record(self, action: str, /, *streams: str, **detail: Any) -> None:
+        """Note what was done, for the audit log; `"user:ann"`, wherever it stands, is put behind a pseudonym.
+
+        Args:
+            streams: whose logs tell it; none: that of the write's own tenant, or of all if it has none.
+
+        Raises:
+            RuntimeError: a stream was not locked at the beginning.
+        """
+        told = frozenset(streams) or {GLOBAL if self.tenant is None else stream_of(self.tenant)}
+        missing = sorted(told - self._keys.keys())
+        if missing:
+            raise RuntimeError(f"stream {missing[0]} was not locked when the write began")
+        self._entries.append(_Entry(action, frozenset(told), detail))
 
     async def begin_stream(self, tenant: str) -> None:
         """Begin the stream of a tenant that this write makes: the write is its first revision."""
@@ -146,9 +160,9 @@ class Write:
     async def finish(self) -> None:
         """Write the change log and the audit log. The last statements of the transaction."""
         at = write_time(self.now)
-        actor, entries = await self._said()
+        actor, said = await self._said()
         for stream, before in self._before.items():
-            n = before.n + 1
+            n, entries = before.n + 1, said[stream]
             head = chained(before.head, stream, n, at, actor, entries)
             keys = self._keys[stream]
             listed = [EVERYTHING] if EVERYTHING in keys or len(keys) > MAX_KEYS else sorted(keys)
@@ -166,24 +180,30 @@ class Write:
             if n % PRUNE_EVERY == 0:
                 await self._prune(stream, n)
         await notify(self.connection, list(self._before))
-        self.token = await self._token()
+        self.token = await self.next_token()
         if self._receipt is not None:
             made = {stream: before.n + 1 for stream, before in self._before.items()}
             await ask(self.connection, self._receipt, str(self.token), made, self.now)
 
-    async def _said(self) -> tuple[str, str]:
-        """Write down who did what, without the names of persons."""
-        said = [[entry.action, entry.detail] for entry in self._entries]
-        names = await stand_ins(self.connection, persons_in([self.actor, said]))
-        entries = json.dumps(veiled(said, names), sort_keys=True, separators=(",", ":"))
-        return names.get(self.actor, self.actor), entries
+    async def _said(self) -> tuple[str, dict[str, str]]:
+        """Write down who did what, for each stream what its log tells, without the names of persons."""
+        details = [entry.detail for entry in self._entries]
+        names = await stand_ins(self.connection, persons_in([self.actor, details]))
+        said = {
+            stream: [[entry.action, veiled(entry.detail, names)] for entry in self._entries if stream in entry.streams]
+            for stream in self._before
+        }
+        written = {
+            stream: json.dumps(entries, sort_keys=True, separators=(",", ":")) for stream, entries in said.items()
+        }
+        return names.get(self.actor, self.actor), written
 
     async def _prune(self, stream: str, n: int) -> None:
         old = (changes.c.at < write_time(self.now - KEEP_NS)) | (changes.c.n <= n - KEEP_REVISIONS)
         await self.connection.execute(delete(changes).where(changes.c.stream == stream, changes.c.n < n, old))
 
-    async def _token(self) -> Token:
-        """Name the state that this write makes."""
+    async def next_token(self) -> Token:
+        """Name the state that this write makes, as `token` will; for who must know it before the commit."""
         wanted = [GLOBAL, POLICIES, *([stream_of(self.tenant)] if self.tenant is not None else [])]
         rows = await self.connection.execute(
             select(revisions.c.stream, revisions.c.n).where(revisions.c.stream.in_(wanted))

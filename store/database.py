@@ -101,6 +101,7 @@ class Database:
         self.engine = self._make_engine(pool_size, statement_timeout_s)
         self._file: tuple[int, int] | None = None
         self._idle: set[Any] = set()
+        self._writers = asyncio.Semaphore(max(1, pool_size - 1))
 
     def _make_engine(self, pool_size: int, statement_timeout_s: float) -> AsyncEngine:
         if self.is_sqlite:
@@ -156,14 +157,23 @@ class Database:
     async def changing(self, tenant: str | None = None) -> AsyncIterator[AsyncConnection]:
         """Open a transaction that writes, committed at the end. Facts are written through `changes.writing` alone.
 
+        One connection of the pool is left to those that read: a write may need a snapshot beside itself, and would
+        wait for ever for those who wait for its lock.
+
         Raises:
             UnavailableError: as above.
         """
         options: dict[str, Any] = {TENANT_OPTION: tenant, BEGIN_OPTION: "BEGIN IMMEDIATE"}
         if not self.is_sqlite:
             options |= {"isolation_level": "READ COMMITTED", "postgresql_readonly": False}
-        async with self._connected(options) as connection:
-            yield connection
+        with failing_clearly(self.shown):
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await self._writers.acquire()
+        try:
+            async with self._connected(options) as connection:
+                yield connection
+        finally:
+            self._writers.release()
 
     @asynccontextmanager
     async def _connected(self, options: dict[str, Any]) -> AsyncIterator[AsyncConnection]:

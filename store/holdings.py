@@ -3,15 +3,16 @@
 `engine.assigning` asks at once, and SQL does not answer at once. So an attempt is made on what was loaded, nothing at
 first: what it asks beside that is noted, and answered as if there were nothing; then all of it is loaded, and the
 attempt is made again, until it asks nothing new. Within a write this is what the write itself has done, and nobody
-changes it meanwhile: all who change who holds what in a tenant hold its lock.
+changes it meanwhile: all who change who holds what in a tenant hold its lock. Whether a holder is suspended is of the
+platform, and under no tenant's lock; so a write that counts holders keeps their rows from being changed until it ends.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.assign_rules import Held
@@ -20,7 +21,7 @@ from engine.policy import Policy
 from store.database import Database
 from store.errors import StoreError, UnfitError
 from store.seen import SeenFacts, seen, tenant_of
-from store.tables import approvals, assignments, presences, system_assignments, tenants
+from store.tables import approvals, assignments, principals, system_assignments, tenants
 from store.times import read_end, read_start, read_time
 
 #: How often an attempt is made again.
@@ -30,10 +31,15 @@ Key = tuple[str, ...]
 
 
 class StoredHoldings:
-    """What was loaded, as `engine.assign_rules.Holdings` has it; what was not is noted in `missed`."""
+    """What was loaded, as `engine.assign_rules.Holdings` has it; what was not is noted in `missed`.
 
-    def __init__(self, tenant: str) -> None:
+    Args:
+        is_writing: whether who is counted as a holder is kept as he is until the transaction ends.
+    """
+
+    def __init__(self, tenant: str, *, is_writing: bool = False) -> None:
         self._tenant = tenant
+        self._is_writing = is_writing
         self._known: dict[Key, object] = {}
         self.missed: set[Key] = set()
 
@@ -52,10 +58,10 @@ class StoredHoldings:
         found: tuple[Grant, ...] = self._ask(("held", tenant, holder), ())
         return found
 
-    def tenants(self, holder: str) -> Iterable[str]:
-        """List the tenants in which somebody holds anything."""
-        found: tuple[str, ...] = self._ask(("tenants", holder), ())
-        return found
+    def tenants(self, _: str) -> Iterable[str]:
+        """List the tenants in which somebody may hold anything: no transaction shows more than one, so whoever must
+        look at all of them asks in one of each."""
+        return (self._tenant,) if self._tenant else ()
 
     def _ask(self, key: Key, nothing: T) -> T:
         if key not in self._known:
@@ -71,23 +77,32 @@ class StoredHoldings:
         """
         for key in sorted(self.missed):
             kind, *rest = key
-            if kind != "tenants" and rest[0] not in ("", self._tenant):
+            if rest[0] not in ("", self._tenant):
                 raise UnfitError("wrong_tenant", f"what is held in `{rest[0]}` is not for this transaction to see")
-            self._known[key] = await _LOADS[kind](connection, *rest)
+            self._known[key] = found = await _LOADS[kind](connection, *rest)
+            if kind == "holders" and self._is_writing:
+                await _keep_status(connection, found)
         self.missed.clear()
 
 
-async def judged(connection: AsyncConnection, policy: Policy, answer: Callable[[SeenFacts, StoredHoldings], T]) -> T:
+async def judged(
+    connection: AsyncConnection,
+    policy: Policy,
+    answer: Callable[[SeenFacts, StoredHoldings], T],
+    *,
+    is_writing: bool = False,
+) -> T:
     """Make an answer come true on what a transaction shows, of its own tenant.
 
     Args:
         answer: makes it; it is made several times, and the last one counts.
+        is_writing: the transaction writes, and its write rests on the answer.
 
     Raises:
         StoreError: as in `seen`.
     """
     tenant = tenant_of(connection)
-    holdings = StoredHoldings(tenant)
+    holdings = StoredHoldings(tenant, is_writing=is_writing)
     for _ in range(ROUNDS):
         found = await seen(connection, tenant, policy, lambda facts: answer(facts, holdings))
         if not holdings.missed:
@@ -111,6 +126,16 @@ async def _holders(connection: AsyncConnection, tenant: str, role: str, place: s
     return tuple(
         Held(_subject(row.subject_type, row.subject_id), read_start(row.starts), read_end(row.expires)) for row in rows
     )
+
+
+async def _keep_status(connection: AsyncConnection, holders: Iterable[Held]) -> None:
+    """Keep holders from being suspended or deleted until the transaction ends. What is read of them next is how they
+    stay. On SQLite nobody else writes anyway."""
+    c = principals.c
+    pairs = sorted((kind, identity) for kind, _, identity in (each.subject.partition(":") for each in holders))
+    if pairs:
+        own = tuple_(c.type, c.id).in_(pairs)
+        await connection.execute(select(c.id).where(own).order_by(c.type, c.id).with_for_update(read=True))
 
 
 async def _pending(connection: AsyncConnection, tenant: str, role: str, place: str) -> dict[str, int]:
@@ -142,22 +167,14 @@ async def _held(connection: AsyncConnection, tenant: str, holder: str) -> tuple[
     )
 
 
-async def _tenants(connection: AsyncConnection, holder: str) -> tuple[str, ...]:
-    kind, _, identity = holder.partition(":")
-    c = presences.c
-    found = await connection.execute(select(c.tenant_id).where(c.type == kind, c.id == identity))
-    return tuple(found.scalars())
-
-
 def _subject(kind: str, identity: str) -> str:
     return ANYONE if kind == ANYONE else f"{kind}:{identity}"
 
 
-_LOADS: Final[Mapping[str, Callable[..., Awaitable[object]]]] = {
+_LOADS: Final[Mapping[str, Callable[..., Awaitable[Any]]]] = {
     "holders": _holders,
     "pending": _pending,
     "held": _held,
-    "tenants": _tenants,
 }
 
 

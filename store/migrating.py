@@ -53,7 +53,10 @@ _ASK_AGAIN_S: Final = 0.1
 _ALONE: Final = threading.Lock()
 _LOCK: Final = int.from_bytes(b"bylaw", "big")
 #: With a row in one of these, going back loses facts.
-FACTS: Final = ("tenants", "principals", "memberships", "assignments", "resources", "platform_groups", "callers")
+FACTS: Final = (
+    *("tenants", "principals", "memberships", "assignments", "resources", "platform_groups", "callers"),
+    *("api_keys", "personal_data", "erasures"),
+)
 
 Report = Callable[[str], None]
 #: Picks the steps to do, by the revisions that a database is at: a tuple, whatever Alembic's annotations say.

@@ -161,7 +161,8 @@ def _polled(rows: Rows) -> Polled:
 
 
 def _parameters(tenant: str, wanted: Wanted) -> dict[str, Any]:
-    names = [key.partition(":") for key in (*wanted.shared, *wanted.own)]
+    names = [key.partition(":") for key in (*wanted.shared, *wanted.own) if _may_be_stored(key)]
+    placed = [pair for pair in sorted(wanted.placed) if all(map(_may_be_stored, pair))]
     principals = {rest for kind, _, rest in names if kind == "principal"}
     return {
         "tenant": tenant,
@@ -169,11 +170,17 @@ def _parameters(tenant: str, wanted: Wanted) -> dict[str, Any]:
         "groups": json.dumps(sorted({rest for kind, _, rest in names if kind == "group"})),
         "resources": json.dumps([rest.split(":", 1) for kind, _, rest in names if kind == "resource"]),
         "tenants": json.dumps(sorted({rest for kind, _, rest in names if kind == "tenant" and rest})),
-        "placed": json.dumps([_holder(holder) + place.split(":", 1) for holder, place in sorted(wanted.placed)]),
+        "placed": json.dumps([_holder(holder) + place.split(":", 1) for holder, place in placed]),
         "profile": "yes" if "tenant" in wanted.own else "no",
         "callers": "yes" if CALLERS in wanted.shared else "no",
         "bound": MAX_GRANTS,
     }
+
+
+def _may_be_stored(key: str) -> bool:
+    """Say whether a database can hold a text. PostgreSQL refuses a whole statement that names NUL or half a character,
+    and nothing of such a name is stored: it is not asked for, and so is absent."""
+    return "\0" not in key and (key.isascii() or not any("\ud800" <= each <= "\udfff" for each in key))
 
 
 def _holder(holder: str) -> list[str]:

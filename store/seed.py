@@ -30,7 +30,7 @@ from store.database import Database
 from store.errors import RefusedError, UnfitError
 from store.migrating import head
 from store.queries import read_line
-from store.seeding.kinds import PROFILES, TENANTS, overtaken, put
+from store.seeding.kinds import LINKS, PROFILES, TENANTS, overtaken, put
 from store.seeding.order import Batch
 from store.seeding.plan import Plan, make_plan
 from store.seeding.rows import SHARED, Implied, rows_of
@@ -187,7 +187,11 @@ async def _write(writer: Writer, batch: Batch, digest: str) -> None:
     async def work(write: Write) -> None:
         await _put(write, batch)
         counts = Counter(item.kind.table.name for item in batch.items)
-        write.record("facts.seeded", file=digest, rows=dict(sorted(counts.items())))
+        theirs = _links_into(batch)
+        own = [stream for stream in write.streams if stream not in theirs]
+        write.record("facts.seeded", *own, file=digest, rows=dict(sorted(counts.items())))
+        for stream, number in sorted(theirs.items()):
+            write.record("facts.seeded", stream, file=digest, home=batch.tenant, rows={LINKS.table.name: number})
 
     if batch.begins:
         async with writer.write(tenant=batch.tenant, making=True) as write:
@@ -198,6 +202,11 @@ async def _write(writer: Writer, batch: Batch, digest: str) -> None:
             await work(write)
     else:
         await writer.run(work, tenant=batch.tenant, shared=batch.is_shared, others=batch.others)
+
+
+def _links_into(batch: Batch) -> Counter[str]:
+    """Count what each other tenant's log must tell, and no more than that: the links that lead into it."""
+    return Counter(stream_of(item.key[3]) for item in batch.items if item.kind is LINKS)
 
 
 #: What `_begin` writes of a tenant.

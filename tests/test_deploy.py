@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from bylaw.cli import parser
+from bylaw.commands.admin import DEFAULT
 from sidecar.settings import Settings
 from store.environment import VARIABLES
 
@@ -46,8 +47,11 @@ CONTAINERS: Final = list(_containers())
 
 
 def test_both_ways_have_containers() -> None:
-    """The service and its migration are deployed by compose and in Kubernetes."""
-    assert [arguments for _, _, arguments in CONTAINERS] == [["migrate", "up"], ["serve"], ["serve"], ["migrate", "up"]]
+    """The services and their migration are deployed by compose and in Kubernetes."""
+    of_compose = [["migrate", "up"], ["serve"], ["admin"]]
+    of_kubernetes = [["serve"], ["admin"], ["migrate", "up"]]
+
+    assert [arguments for _, _, arguments in CONTAINERS] == of_compose + of_kubernetes
 
 
 @pytest.mark.parametrize(("image", "environment", "arguments"), CONTAINERS)
@@ -56,7 +60,7 @@ def test_a_container_starts(image: str, environment: dict[str, str], arguments: 
     assert image == OURS
     parser().parse_args(arguments)
     assert {name for name in environment if name.startswith("BYLAW_")} <= VARIABLES
-    if arguments == ["serve"]:
+    if arguments in (["serve"], ["admin"]):
         Settings.read(
             environment | {"BYLAW_DATABASE_URL": "sqlite+aiosqlite:///x.db", "BYLAW_REDIS_URL": "redis://r/0"}
         )
@@ -117,9 +121,26 @@ def test_probes_and_ports() -> None:
     assert {each["name"]: each["port"] for each in service} == ports
 
 
+def test_administration_is_reached_by_nobody_outside() -> None:
+    """It listens on its own loopback address, no port leads there, and it shares no network with the application."""
+    service = _compose()["administration"]
+    pod = _named("Deployment", "bylaw-administration")["spec"]["template"]
+    container = pod["spec"]["containers"][0]
+    policy = _named("NetworkPolicy", "bylaw-administration")["spec"]
+
+    assert not {"ports", "network_mode"} & set(service)
+    assert "ports" not in container
+    assert "BYLAW_ADMIN" not in {*service["environment"], *(each["name"] for each in container["env"])}
+    for probe in ("livenessProbe", "readinessProbe"):
+        assert f"http://{DEFAULT}/" in container[probe]["exec"]["command"][-1]
+    assert policy["podSelector"]["matchLabels"] == pod["metadata"]["labels"]
+    assert "Ingress" in policy["policyTypes"]
+    assert "ingress" not in policy
+
+
 def test_pods_have_no_more_than_they_need() -> None:
     """No root, no capabilities, no token of the cluster, a root file system that cannot be written."""
-    for kind, name in (("Deployment", "bylaw"), ("Job", "bylaw-migrate")):
+    for kind, name in (("Deployment", "bylaw"), ("Deployment", "bylaw-administration"), ("Job", "bylaw-migrate")):
         spec = _named(kind, name)["spec"]["template"]["spec"]
 
         assert spec["securityContext"]["runAsNonRoot"] is True

@@ -8,7 +8,8 @@ its blocks are taken from top to bottom:
     ```bylaw failing           a clean policy with a test that fails
     ```bylaw prelude           a policy to which the page's fragments belong
     ```bylaw fragment          declarations that lint together with the prelude
-    ```console                 `$ bylaw …` and `$ curl …` are run, `$ sed 's/A/B/' FILE > FILE` and `$ echo $?` played
+    ```console                 `$ bylaw …` and `$ curl …` are run, `$ sed 's/A/B/' FILE > FILE`, `$ echo $?` and
+                               `$ export NAME=$(bylaw …)` played
     ```python                  is run; what a `print(…)` prints stands behind it as a comment
 
 A block whose first line is a comment with the name of a file, like `# shop/roles.bylaw` or `# shop/facts.yaml`, is that
@@ -300,13 +301,20 @@ class Shell:
         self.folder = folder
         self.code = 0
         self.server: Server | None = None
+        self.exported: dict[str, str] = {}
 
     def run(self, text: str) -> str:
         """Run one command; return what it prints."""
         text, _, tool = text.partition(" | ")
+        exported = re.fullmatch(r"export (\w+)=\$\((.+)\)", text)
+        if exported is not None:  # what is captured comes last; before it stands what goes to standard error
+            *told, self.exported[exported.group(1)] = self.run(exported.group(2)).splitlines()
+            return "\n".join(told)
+        for name, value in self.exported.items():
+            text = text.replace(f"${name}", value)
         word, *arguments = shlex.split(text)
         if word == "bylaw":
-            self.code, printed = bylaw(*arguments)
+            self.code, printed = self._bylaw(arguments)
         elif word == "curl":
             self.server = self.server or Server()
             printed = self.server.curl(arguments)
@@ -323,6 +331,15 @@ class Shell:
             printed = json.dumps(json.loads(printed), indent=4)
         return printed
 
+    def _bylaw(self, arguments: Sequence[str]) -> tuple[int, str]:
+        """Run a command of the product; administration is asked where this page's server has it."""
+        said = dict(self.exported)
+        if arguments[0] == "admin":
+            self.server = self.server or Server()
+            said |= {"BYLAW_ADMIN": self.server.administration}
+        with mock.patch.dict(os.environ, said):
+            return bylaw(*arguments)
+
     def close(self) -> None:
         if self.server is not None:
             self.server.close()
@@ -332,7 +349,8 @@ class Server:
     """A service as `make run` starts it, on a port of its own, over the store in the page's folder."""
 
     def __init__(self) -> None:
-        dev = ["dev", "--policies", "policies/studio", "--http", "127.0.0.1:0", "--grpc", "none", "--json"]
+        places = ["--http", "127.0.0.1:0", "--grpc", "none", "--admin", "127.0.0.1:0"]
+        dev = ["dev", "--policies", "policies/studio", *places, "--json"]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "bylaw", *dev],
             stdout=subprocess.PIPE,
@@ -340,17 +358,23 @@ class Server:
             | {"PYTHONPATH": str(ROOT)},
         )
         assert self.process.stdout is not None
-        self.address = json.loads(self.process.stdout.readline())["listening"]
+        greeting = json.loads(self.process.stdout.readline())
+        self.address = greeting["listening"]
+        self.administration = greeting["administration"].removeprefix("http://")
 
     def curl(self, arguments: Sequence[str]) -> str:
         """Send what `curl` would send, to this server; return what it would print."""
-        url, data, after = "", None, ""
+        url, method, data, after, shows_headers = "", None, None, "", False
         headers: dict[str, str] = {}
         words = iter(arguments)
         for word in words:
             match word:
                 case "-s":
                     pass
+                case "-i":
+                    shows_headers = True
+                case "-X":
+                    method = next(words)
                 case "-d":
                     data = next(words)
                     headers = {"Content-Type": "application/x-www-form-urlencoded"} | headers
@@ -362,12 +386,15 @@ class Server:
                 case _:
                     url = word
         where = urlsplit(url)
-        assert where.netloc == "127.0.0.1:8180"
-        connection = HTTPConnection(self.address, timeout=10)
+        served = {"127.0.0.1:8180": self.address, "127.0.0.1:8190": self.administration}
+        connection = HTTPConnection(served[where.netloc], timeout=10)
         with contextlib.closing(connection):
-            connection.request("GET" if data is None else "POST", where.path, data, headers)
+            path = f"{where.path}?{where.query}" if where.query else where.path
+            connection.request(method or ("GET" if data is None else "POST"), path, data, headers)
             answer = connection.getresponse()
-            return answer.read().decode() + after.replace("%{http_code}", str(answer.status))
+            head = [f"{name}: {value}" for name, value in answer.headers.items()] if shows_headers else []
+            shown = "".join(f"{line}\n" for line in [f"HTTP/1.1 {answer.status} {answer.reason}", *head, ""] if head)
+            return shown + answer.read().decode() + after.replace("%{http_code}", str(answer.status))
 
     def close(self) -> None:
         self.process.terminate()

@@ -12,7 +12,7 @@ from admin.endpoint import Answer, Ask, Endpoint, Need
 from admin.errors import forbidden, not_found
 from admin.paging import Page, PageQuery, read_cursor, write_cursor
 from admin.wire import shown_time
-from admin.writing import changing, reading
+from admin.writing import changing, reading, rewriting
 from store.writes import approvals
 from store.writes.approvals import Approval as Stored
 
@@ -36,12 +36,17 @@ async def approve(ask: Ask) -> Answer:
     if waiting is None:
         raise not_found("request for approval of that id")
     home = getattr(changes.read(waiting.what)[0], "home", None)  # what is asked for never changes
-    async with changing(ask, tenant=ask.tenant, shared=home is not None, others=[home] if home else []) as changed:
-        stored = await approvals.decide(changed.write, ask.path["id"], is_approved=True)
-        change, asked_by = changes.read(stored.what)
-        await want_approval(ask, changed.write, stored, change, asked_by)
-        await changes.perform(ask, changed.write, change)
-    return changed.answer(_shown(stored))
+    others = [home] if home is not None else []
+
+    async def work(shared: bool) -> Answer:
+        async with changing(ask, tenant=ask.tenant, shared=shared or bool(others), others=others) as changed:
+            stored = await approvals.decide(changed.write, ask.path["id"], is_approved=True)
+            change, asked_by = changes.read(stored.what)
+            await want_approval(ask, changed.write, stored, change, asked_by)
+            await changes.perform(ask, changed.write, change)
+        return changed.answer(_shown(stored))
+
+    return await rewriting(work)
 
 
 async def refuse(ask: Ask) -> Answer:

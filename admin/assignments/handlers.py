@@ -14,7 +14,7 @@ from admin.door import want, want_change
 from admin.endpoint import Answer, Ask, Endpoint, Need
 from admin.errors import not_found
 from admin.paging import Page, PageQuery, page_of
-from admin.writing import changing, reading
+from admin.writing import changing, reading, rewriting
 from engine.assign_changes import GiveRole, TakeRole
 from store.times import read_start
 from store.writes import assignments
@@ -30,16 +30,20 @@ async def list_assignments(ask: Ask) -> Answer:
 async def give(ask: Ask) -> Answer:
     new: NewAssignment = ask.body
     given = service.read_new(ask.services.policy().model, ask.tenant, new)
-    async with changing(ask, tenant=ask.tenant) as changed:
-        change = GiveRole(given.subject, given.role, given.on, given.starts, given.expires)
-        waiting = await want_change(ask, changed.write, change)
-        asked = await changes.ask_approval(ask, changed.write, change) if waiting is not None else None
-        if asked is None:
-            await changes.perform(ask, changed.write, change)
-    if asked is not None:
-        return waits(ask, changed, asked)
-    shown = given.shown
-    return changed.answer(shown, location=f"/tenants/{quote(ask.tenant, safe='')}/assignments/{shown.id}")
+    change = GiveRole(given.subject, given.role, given.on, given.starts, given.expires)
+
+    async def work(shared: bool) -> Answer:
+        async with changing(ask, tenant=ask.tenant, shared=shared) as changed:
+            waiting = await want_change(ask, changed.write, change)
+            asked = await changes.ask_approval(ask, changed.write, change) if waiting is not None else None
+            if asked is None:
+                await changes.perform(ask, changed.write, change)
+        if asked is not None:
+            return waits(ask, changed, asked)
+        shown = given.shown
+        return changed.answer(shown, location=f"/tenants/{quote(ask.tenant, safe='')}/assignments/{shown.id}")
+
+    return await rewriting(work)
 
 
 async def read_one(ask: Ask) -> Answer:
@@ -96,6 +100,8 @@ _ALL: Final = "/tenants/{tenant}/assignments"
 _ONE: Final = "/tenants/{tenant}/assignments/{id}"
 _READ: Final = Need("read_access")
 _WRITE: Final = Need("by_assign")
+#: Roles on the system reach into every tenant, so no key that lacks that scope gives one.
+_SYSTEM: Final = Need("by_assign", frozenset())
 _PAGE: Final = Page[Assignment]
 ENDPOINTS: Final = (
     Endpoint("GET", _ALL, "List assignments", list_assignments, _READ, _PAGE, query=AssignmentQuery),
@@ -103,7 +109,7 @@ ENDPOINTS: Final = (
     Endpoint("GET", _ONE, "Read an assignment", read_one, _READ, Assignment),
     Endpoint("DELETE", _ONE, "Take a role away", take, _WRITE),
     Endpoint("GET", "/assignments", "List assignments on the system", list_system, _READ, _PAGE, query=PageQuery),
-    Endpoint("POST", "/assignments", "Give a role on the system", give_system, _WRITE, Assignment, NewAssignment,
+    Endpoint("POST", "/assignments", "Give a role on the system", give_system, _SYSTEM, Assignment, NewAssignment,
              status=201),
-    Endpoint("DELETE", "/assignments/{id}", "Take a role on the system away", take_system, _WRITE),
+    Endpoint("DELETE", "/assignments/{id}", "Take a role on the system away", take_system, _SYSTEM),
 )  # fmt: skip

@@ -23,6 +23,8 @@ from store.writes import groups, platform_groups
 
 _READ: Final = Need("read_access")
 _WRITE: Final = Need("by_assign")
+#: A policy may name groups of the platform, so no key that lacks that scope fills one.
+_SYSTEM: Final = Need("by_assign", frozenset())
 
 
 async def list_groups(ask: Ask) -> Answer:
@@ -95,10 +97,10 @@ async def put_member(ask: Ask) -> Answer:
     new: NewMember = ask.body
     ref = subject_of(ask.services.policy().model, new.subject, "body.subject")
     change = PutInGroup(ref, name, nanoseconds(new.starts, ALWAYS), nanoseconds(new.expires, NEVER))
-    if tenant is None:
-        await want_everywhere(ask, name, change)
     async with changing(ask, tenant=tenant) as changed:
         await service.read(changed.write.connection, tenant, name)
+        if tenant is None:
+            await want_everywhere(ask, name, change)
         waiting = await want_change(ask, changed.write, change)
         if waiting is not None and tenant is None:
             raise forbidden("in a group of the platform nothing waits for approval: a key must do it", "approval")
@@ -124,18 +126,21 @@ def _base(tenant: str | None) -> str:
     return "/groups" if tenant is None else f"/tenants/{quote(tenant, safe='')}/groups"
 
 
-def _endpoints(base: str, whose: str) -> Iterator[Endpoint]:
+def _endpoints(base: str, whose: str, write: Need) -> Iterator[Endpoint]:
     one, members = f"{base}/{{name}}", f"{base}/{{name}}/members"
     listed, people = Page[ListedGroup], Page[Member]
     yield Endpoint("GET", base, f"List groups {whose}", list_groups, _READ, listed, query=GroupQuery)
-    yield Endpoint("POST", base, f"Make a group {whose}", make_group, _WRITE, Group, NewGroup, status=201)
+    yield Endpoint("POST", base, f"Make a group {whose}", make_group, write, Group, NewGroup, status=201)
     yield Endpoint("GET", one, f"Read a group {whose}", read_group, _READ, Group)
-    yield Endpoint("PATCH", one, f"Change a group {whose}", change_group, _WRITE, Group, GroupChange, errors=(412,))
-    yield Endpoint("DELETE", one, f"Delete a group {whose}, for ever", delete_group, _WRITE, errors=(412,))
+    yield Endpoint("PATCH", one, f"Change a group {whose}", change_group, write, Group, GroupChange, errors=(412,))
+    yield Endpoint("DELETE", one, f"Delete a group {whose}, for ever", delete_group, write, errors=(412,))
     yield Endpoint("GET", members, f"List who is in a group {whose}", list_members, _READ, people, query=PageQuery)
-    yield Endpoint("POST", members, f"Put somebody into a group {whose}", put_member, _WRITE, Member, NewMember,
+    yield Endpoint("POST", members, f"Put somebody into a group {whose}", put_member, write, Member, NewMember,
                    status=201)  # fmt: skip
-    yield Endpoint("DELETE", f"{members}/{{subject}}", f"Take somebody out of a group {whose}", take_member, _WRITE)
+    yield Endpoint("DELETE", f"{members}/{{subject}}", f"Take somebody out of a group {whose}", take_member, write)
 
 
-ENDPOINTS: Final = (*_endpoints("/tenants/{tenant}/groups", "of a tenant"), *_endpoints("/groups", "of the platform"))
+ENDPOINTS: Final = (
+    *_endpoints("/tenants/{tenant}/groups", "of a tenant", _WRITE),
+    *_endpoints("/groups", "of the platform", _SYSTEM),
+)

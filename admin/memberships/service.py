@@ -49,5 +49,7 @@ def change_of(ref: str, wanted: NewMembership) -> SetMembership:
 
 def merged(now: Membership, wanted: MembershipChange) -> NewMembership:
     """Say what a membership will be."""
-    said = {name: getattr(wanted, name) for name in wanted.model_fields_set}
+    said = wanted.model_dump(mode="json", exclude_unset=True)  # a time is read as text alone
+    if wanted.status is None:  # no time is a time without end, but no status is none that was said
+        said.pop("status", None)
     return NewMembership.model_validate(now.model_dump(exclude={"id"}) | said)

@@ -60,23 +60,23 @@ class Principals:
         wanted: PrincipalChange = ask.body
         identity = ask.path["id"]
         attributes_of(ask.services.policy().model, self.kind, wanted.attributes or {})
-        if wanted.status == "suspended":
-            await want_someone_left(ask, f"{self.kind}:{identity}")
         async with changing(ask) as changed:
             await want(ask, changed.write.connection, "manage")
             unchanged(ask, await service.read(changed.write.connection, self.kind, identity))
             await service.change(changed.write, f"{self.kind}:{identity}", wanted)
+            if wanted.status == "suspended":
+                await want_someone_left(ask, changed.write, f"{self.kind}:{identity}")
             now = await service.read(changed.write.connection, self.kind, identity)
         return changed.answer(now)
 
     async def delete(self, ask: Ask) -> Answer:
         identity = ask.path["id"]
         ref = f"{self.kind}:{identity}"
-        await want_someone_left(ask, ref)
         async with changing(ask) as changed:
             await want(ask, changed.write.connection, "manage")
             unchanged(ask, await service.read(changed.write.connection, self.kind, identity))
             await principals.delete(changed.write, ref)
+            await want_someone_left(ask, changed.write, ref)
         await principals.leave_everything(ask.services.writer, ref, actor=ask.actor.ref)
         return changed.answer(None)
 

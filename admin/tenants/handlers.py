@@ -51,7 +51,7 @@ async def delete_tenant(ask: Ask) -> Answer:
     async with changing(ask, tenant=ask.tenant, shared=True) as changed:
         await want(ask, changed.write.connection, "manage")
         unchanged(ask, await service.read(changed.write.connection, ask.tenant))
-        await service.change(changed.write, TenantChange(status="deleted"))
+        await service.delete(changed.write)
     return changed.answer(None)
 
 

@@ -35,3 +35,8 @@ async def change(write: Write, wanted: TenantChange) -> None:
         await tenants.set_attributes(write, wanted.attributes)
     if wanted.status is not None:
         await tenants.set_status(write, wanted.status)
+
+
+async def delete(write: Write) -> None:
+    """Delete the tenant of the write, for ever. Its rows stay, and nobody gets in."""
+    await tenants.set_status(write, "deleted")

@@ -23,7 +23,7 @@ class NewTenant(Shape):
 class TenantChange(Shape):
     """What of a tenant is to be otherwise; what is not said stays as it is."""
 
-    status: Status | None = Field(default=None, description="`deleted` is for ever")
+    status: Literal["active", "suspended"] | None = None
     attributes: Attributes | None = Field(default=None, description="these, in the place of all that it had")
 
 

@@ -10,7 +10,7 @@ import argparse
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-from bylaw.output import print_json
+from bylaw.output import print_json, table
 from engine.errors import BylawError
 from engine.facts import NEVER
 from engine.values import parse_time, show_time
@@ -54,21 +54,21 @@ async def _on(url: str, args: argparse.Namespace) -> Outcome:
 
 
 async def _add(database: Database, args: argparse.Namespace) -> Outcome:
-    from sidecar.callers import digest_of
     from sidecar.limits import parse_rates
     from store.changes import Writer
+    from store.keys import PREFIX_LENGTH, digest_of, new_key
     from store.writes import callers
 
     if args.rate is not None:
         parse_rates(args.rate)  # refuses what is none
-    key = callers.new_key() if args.key else None
+    key = new_key() if args.key else None
     async with Writer(database).write() as write:
         added = await callers.add(
             write,
             args.name,
             key_digest=digest_of(key) if key else None,
             certificate=args.certificate,
-            prefix=key[: callers.PREFIX_LENGTH] if key else "",
+            prefix=key[:PREFIX_LENGTH] if key else "",
             tenants=args.tenant,
             scopes=args.scope or DEFAULT_SCOPES,
             rate=args.rate,
@@ -84,7 +84,7 @@ async def _list(database: Database, args: argparse.Namespace) -> Outcome:
     from store.writes.callers import read_all
 
     token, found = await read_all(database)
-    told = _table([_HEADINGS, *map(_row, found)]) if found else "nobody may ask: `bylaw callers add` lets somebody"
+    told = table([_HEADINGS, *map(_row, found)]) if found else "nobody may ask: `bylaw callers add` lets somebody"
     said = {"callers": [_as_json(each) for each in found], "revision": str(token)}
     return said, f"{told}\n{_now_at(token)}"
 
@@ -134,12 +134,6 @@ def _row(caller: Caller) -> tuple[str, ...]:
 
 def _tenants(caller: Caller) -> str:
     return "all tenants" if caller.tenants is None else ", ".join(caller.tenants)
-
-
-def _table(rows: list[tuple[str, ...]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)
 
 
 def _now_at(token: Token | None) -> str:

@@ -1,4 +1,5 @@
-"""`bylaw dev`: the decision service for trying things out, on a store that makes itself, or on a facts file.
+"""`bylaw dev`: decisions and administration for trying things out, on a store that makes itself; on a facts file,
+decisions alone.
 
 An SQLite file belongs to whoever starts this, so its tables are made and brought up to date here, and facts put where
 there were never any. A PostgreSQL server is shared: there nothing is done that nobody asked for.
@@ -14,15 +15,19 @@ from typing import TYPE_CHECKING, Final
 
 from bylaw.commands.serve import settings_of
 from bylaw.output import count
+from engine.errors import BylawError
 from engine.facts_file import digest_of, parse_document, read_file
 from engine.policy import Policy
 
 if TYPE_CHECKING:
+    from sidecar.beside import Beside
     from sidecar.settings import Settings
     from store.database import Database
 
 #: The file beside a policy that an empty store is filled from.
 FACTS: Final = "facts.yaml"
+#: The place of an administration that is not wanted.
+NOWHERE: Final = "none"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -30,9 +35,28 @@ def run(args: argparse.Namespace) -> int:
     from sidecar.workers import serve
 
     settings = settings_of(args, facts=args.facts, dev=True)
+    beside = _administration(settings, args.admin)
     if settings.facts is None:
         asyncio.run(_prepare(settings))
-    return serve(settings)
+    return serve(settings, beside=beside)
+
+
+def _administration(settings: Settings, named: str | None) -> Beside | None:
+    """Make what runs beside decisions; None: nothing does.
+
+    Raises:
+        BylawError: it is wanted at a place where it cannot be.
+    """
+    from bylaw.commands.admin import place_to_listen
+    from bylaw.embedded import Embedded
+    from store.environment import environment
+
+    if settings.facts is not None and named not in (None, NOWHERE):
+        raise BylawError("bad_settings", "--admin: administration needs a store, and with --facts there is none")
+    written = named or environment().get("BYLAW_ADMIN")
+    if settings.facts is not None or written == NOWHERE:
+        return None
+    return Embedded(settings, place_to_listen(written), is_named=written is not None, report=_say)
 
 
 async def _prepare(settings: Settings) -> None:

@@ -125,6 +125,15 @@ async def find_by_digest(connection: AsyncConnection, digest: str) -> ApiKey | N
     return None if row is None else _key(row)
 
 
+async def is_live(connection: AsyncConnection, identity: str, *, now: int) -> bool:
+    """Say whether a key, by its id, still counts."""
+    found = (await connection.execute(select(api_keys).where(api_keys.c.id == identity))).one_or_none()
+    if found is None:
+        return False
+    key = _key(found)
+    return key.revoked_at is None and now < key.expires
+
+
 async def read_page(connection: AsyncConnection, *, after: str = "", limit: int) -> tuple[ApiKey, ...]:
     """List keys in the order in which they were made, from behind an id."""
     found = await connection.execute(select(api_keys).where(api_keys.c.id > after).order_by(api_keys.c.id).limit(limit))

@@ -68,7 +68,7 @@ async def give_system(
     held = {"type": kind, "id": identity, "role": check_id(role, "a role")}
     await put(write, system_assignments, held, starts, expires, beside=beside)
     write.touch(GLOBAL, principal_key(ref))
-    write.record("system_assignment.given", subject=ref, role=role, **said(starts, expires))
+    write.record("system_assignment.given", GLOBAL, subject=ref, role=role, **said(starts, expires))
 
 
 async def take_system(
@@ -79,7 +79,7 @@ async def take_system(
     if not await end(write, system_assignments, {"type": kind, "id": identity, "role": role}, starts):
         return _absent(f"role `{role}` of `{ref}` on the system", missing_ok)
     write.touch(GLOBAL, principal_key(ref))
-    write.record("system_assignment.taken", subject=ref, role=role)
+    write.record("system_assignment.taken", GLOBAL, subject=ref, role=role)
 
 
 def _held(write: Write, who: Pair, role: str, place: Pair) -> dict[str, str]:

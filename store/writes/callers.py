@@ -1,8 +1,6 @@
 """Who may ask for decisions: by a key, or by a name in a client certificate; in which tenants, and what for (stream g).
 
-A key is 256 random bits. Only its digest is stored, so nobody who reads the store, or a backup of it, has a key; and it
-is looked up by the digest, which takes no longer for a key that is nearly right. A plain hash will do: there is nothing
-to be guessed, as there is in a password.
+Of a key its digest is stored, as `store.keys` says.
 
 Callers are no facts that a policy reads. They lie here because they must change as facts do: at once, everywhere, with
 an audit row and a revision that can be waited for. One who is removed leaves nothing but his audit rows, and his name
@@ -11,11 +9,9 @@ may be given again; of a key that is nobody's, no more is known than of any othe
 
 from __future__ import annotations
 
-import base64
 import json
-import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,6 +22,7 @@ from store.changes import Write
 from store.database import Database
 from store.errors import RefusedError
 from store.ids import check_id
+from store.keys import DIGEST, PREFIX_LENGTH
 from store.queries import read_token
 from store.streams import CALLERS, GLOBAL
 from store.tables import callers, tenants
@@ -41,14 +38,8 @@ SCOPES: Final = ("check", "search", "explain", "claims")
 MAX_CALLERS: Final = 10_000
 #: So many tenants a caller may be held to; one who needs more asks in all.
 MAX_TENANTS: Final = 1000
-#: So much of a key is shown in lists.
-PREFIX_LENGTH: Final = 8
 #: How ids begin; what follows is a digest, or a name as `ssl` tells those in a certificate.
 KEY, CERTIFICATE = "key:", "certificate:"
-#: How every key begins, so that who finds one lying about, or a scanner of sources, knows what it is.
-_KEY_BEGINS: Final = "bylaw_"
-_KEY_BYTES: Final = 32
-_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _CERTIFICATE_NAME: Final = re.compile(r"(?:uri|dns):.+", re.DOTALL)
 
 
@@ -72,11 +63,6 @@ class Caller:
     rate: str | None
     expires: int
     made: int
-
-
-def new_key(random: Callable[[int], bytes] = os.urandom) -> str:
-    """Make a key: `bylaw_` and 43 characters. Whoever is told it must be told now, for it is stored nowhere."""
-    return _KEY_BEGINS + base64.urlsafe_b64encode(random(_KEY_BYTES)).decode().rstrip("=")
 
 
 async def add(
@@ -111,7 +97,7 @@ async def add(
     columns = said | {"tenants": None if held is None else _listed(held), "scopes": _listed(wanted)}
     await add_row(write, callers, id=identity, name=name, prefix=prefix, made=write_time(write.now), **columns)
     write.touch(GLOBAL, CALLERS)
-    write.record("caller.added", caller=name, id=identity, **said)
+    write.record("caller.added", GLOBAL, caller=name, id=identity, **said)
     return Caller(name, prefix, certificate, held, wanted, rate, expires, write.now)
 
 
@@ -121,7 +107,7 @@ async def remove(write: Write, name: str) -> None:
     if not gone:
         raise refuse_absent(f"caller `{name}`")
     write.touch(GLOBAL, CALLERS)
-    write.record("caller.removed", caller=name, id=gone[0].id)
+    write.record("caller.removed", GLOBAL, caller=name, id=gone[0].id)
 
 
 async def read_all(database: Database) -> tuple[Token, tuple[Caller, ...]]:
@@ -152,7 +138,7 @@ def _identity(key_digest: str | None, certificate: str | None, prefix: str) -> s
         return CERTIFICATE + _certificate_name(certificate)
     if key_digest is None or certificate is not None:
         raise RefusedError("bad_caller", "a caller has either a key or a certificate")
-    if not _DIGEST.fullmatch(key_digest) or len(prefix) != PREFIX_LENGTH:
+    if not DIGEST.fullmatch(key_digest) or len(prefix) != PREFIX_LENGTH:
         raise RefusedError(
             "bad_key", f"of a key its SHA-256 in hex is stored, and its first {PREFIX_LENGTH} characters, never more"
         )

@@ -6,7 +6,7 @@ Groups nest where they belong, in any shape without a cycle. Both kinds have one
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import CTE, ColumnElement, Table, func, literal, select, tuple_
 
@@ -46,8 +46,14 @@ class Kind:
         """Name rows of these groups."""
         return where(table, **self.own(write), **values)
 
+    def stream(self, write: Write) -> str:
+        return stream_of(write.owner) if self.is_owned else GLOBAL
+
     def touch(self, write: Write, *keys: str) -> None:
-        write.touch(stream_of(write.owner) if self.is_owned else GLOBAL, *keys)
+        write.touch(self.stream(write), *keys)
+
+    def record(self, write: Write, what: str, **detail: Any) -> None:
+        write.record(f"{self.word}.{what}", self.stream(write), **detail)
 
 
 OWN: Final = Kind("group", groups, group_nestings, group_members, True)
@@ -60,14 +66,14 @@ async def make(kind: Kind, write: Write, name: str, attributes: Attributes | Non
     await take_name(write, GROUP, name)
     await add(write, kind.groups, **kind.own(write), id=name, attributes=canonical(attributes))
     kind.touch(write, group_key(name))
-    write.record(f"{kind.word}.made", group=name, attributes=names_of(attributes))
+    kind.record(write, "made", group=name, attributes=names_of(attributes))
 
 
 async def set_attributes(kind: Kind, write: Write, name: str, attributes: Attributes) -> None:
     await want(kind, write, name)
     await change(write, kind.groups, kind.row(write, kind.groups, id=name), attributes=canonical(attributes))
     kind.touch(write, group_key(name))
-    write.record(f"{kind.word}.attributes", group=name, attributes=names_of(attributes))
+    kind.record(write, "attributes", group=name, attributes=names_of(attributes))
 
 
 async def delete(kind: Kind, write: Write, name: str) -> None:
@@ -82,7 +88,7 @@ async def delete(kind: Kind, write: Write, name: str) -> None:
         await depart(write, members)
     kind.touch(write, group_key(name), *(group_key(row.inner_id) for row in inner))
     kind.touch(write, *(principal_key(f"{who[0]}:{who[1]}") for who in members))
-    write.record(f"{kind.word}.deleted", group=name, members=len(members))
+    kind.record(write, "deleted", group=name, members=len(members))
 
 
 # --- nesting ------------------------------------------------------------------------------------------
@@ -99,7 +105,7 @@ async def nest(kind: Kind, write: Write, inner: str, outer: str) -> None:
     within = _reach(kind, write, inner, "inner_id", "within")
     await _check_counts(kind, write, kind.members.c.group_id.in_(select(within.c.id)))
     kind.touch(write, group_key(inner))
-    write.record(f"{kind.word}.nested", group=inner, into=outer)
+    kind.record(write, "nested", group=inner, into=outer)
 
 
 async def unnest(kind: Kind, write: Write, inner: str, outer: str, *, missing_ok: bool) -> None:
@@ -107,7 +113,7 @@ async def unnest(kind: Kind, write: Write, inner: str, outer: str, *, missing_ok
     if not await remove(write, kind.nestings, nesting):
         return _absent(f"group `{inner}` in `{outer}`", missing_ok)
     kind.touch(write, group_key(inner))
-    write.record(f"{kind.word}.unnested", group=inner, out_of=outer)
+    kind.record(write, "unnested", group=inner, out_of=outer)
 
 
 async def _check_nesting(kind: Kind, write: Write, inner: str, outer: str) -> None:
@@ -155,7 +161,7 @@ async def add_member(kind: Kind, write: Write, name: str, ref: str, *, starts: i
     if kind.is_owned:
         await arrive(write, who)
     kind.touch(write, principal_key(ref))
-    write.record(f"{kind.word}.member_added", group=name, principal=ref, **said(starts, expires))
+    kind.record(write, "member_added", group=name, principal=ref, **said(starts, expires))
 
 
 async def remove_member(kind: Kind, write: Write, name: str, ref: str, *, starts: int | None, missing_ok: bool) -> None:
@@ -165,7 +171,7 @@ async def remove_member(kind: Kind, write: Write, name: str, ref: str, *, starts
     if kind.is_owned:
         await depart(write, [who])
     kind.touch(write, principal_key(ref))
-    write.record(f"{kind.word}.member_removed", group=name, principal=ref)
+    kind.record(write, "member_removed", group=name, principal=ref)
 
 
 def _belonging(kind: Kind, write: Write, name: str, who: Pair) -> dict[str, str]:

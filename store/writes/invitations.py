@@ -73,8 +73,9 @@ async def make(
     write: Write,
     *,
     token_digest: str,
-    email: str,
-    email_index: str,
+    email: str | None = None,
+    email_index: str | None = None,
+    identity: str | None = None,
     roles: Iterable[tuple[str, str]] = (),
     status: str = "active",
     expires: int | None = None,
@@ -82,7 +83,8 @@ async def make(
     """Invite somebody into the write's tenant; return the invitation's id.
 
     Args:
-        email: his address, encrypted.
+        email: his address, encrypted; None: none is known.
+        identity: of the invitation, from `new_id`; None: one is made.
         roles: pairs of a role and a place of the tenant.
         expires: until when he may accept; None: for seven days.
     """
@@ -95,7 +97,7 @@ async def make(
     if await has(write, invitation_tokens, where(invitation_tokens, digest=digest)):
         raise RefusedError("taken", "this token is that of another invitation: make a new one")
     listed = await _roles(write, roles)
-    identity = new_id(lambda: write.now)
+    identity = identity or new_id(lambda: write.now)
     times = {"made": write_time(write.now), "expires": write_time(until)}
     row = {"id": identity, "digest": digest, "status": status, "roles": json.dumps(listed, ensure_ascii=False)}
     whom = {"email": email, "email_index": email_index, "invited_by": write.actor}

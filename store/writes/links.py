@@ -1,7 +1,7 @@
 """Links: roles held over the wall, by members of one tenant in another (stream g).
 
 A link is made in a write that locks both tenants, so that the holder's membership at home cannot change meanwhile; both
-streams move with it, so that both audit logs have it. Either side may end it.
+streams move with it, so that both audit logs have it, and name the other side. Either side may end it.
 """
 
 from __future__ import annotations
@@ -55,9 +55,8 @@ async def make(
     if await has(write, links, where(links, **key, starts=period["starts"])):
         raise RefusedError("taken", f"`{ref}` has this link already: end it first")
     await add(write, links, **key, **period, **await _at_home(at_home or write.connection, home, who))
-    _note(write, ref, home, target)
     details = {"role": role, "on": place, "home": home, "tenant": target}
-    write.record("link.made", subject=ref, **details, **said(starts, expires))
+    _note(write, "link.made", ref, details | said(starts, expires))
 
 
 async def end(
@@ -79,8 +78,7 @@ async def end(
         if missing_ok:
             return
         raise refuse_absent(f"link of `{ref}` from `{home}` to `{place}` in `{target}` as `{role}`")
-    _note(write, ref, home, target)
-    write.record("link.ended", subject=ref, role=role, on=place, home=home, tenant=target)
+    _note(write, "link.ended", ref, {"role": role, "on": place, "home": home, "tenant": target})
 
 
 def _key(who: Pair, role: str, place: Pair, home: str, target: str) -> dict[str, str]:
@@ -109,8 +107,10 @@ async def _at_home(connection: AsyncConnection, home: str, who: Pair) -> dict[st
     return {"home_status": row.status, "home_starts": row.starts, "home_expires": row.expires}
 
 
-def _note(write: Write, ref: str, home: str, target: str) -> None:
-    """Name what changed; the streams of both tenants must move, though no fact in them does."""
+def _note(write: Write, action: str, ref: str, details: dict[str, Any]) -> None:
+    """Name what changed, and tell it; the streams of both tenants must move, though no fact in them does."""
+    sides = stream_of(details["home"]), stream_of(details["tenant"])
     write.touch(GLOBAL, principal_key(ref))
-    for tenant in (home, target):
-        write.touch(stream_of(tenant))
+    for stream in sides:
+        write.touch(stream)
+    write.record(action, GLOBAL, *sides, subject=ref, **details)

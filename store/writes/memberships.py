@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.facts import ALWAYS, NEVER
 from store.changes import Write
@@ -56,6 +57,13 @@ async def put(write: Write, ref: str, status: str = "active", *, starts: int = A
     write.record("membership.put", principal=ref, tenant=write.owner, status=status, **said(starts, expires))
 
 
+async def is_there(connection: AsyncConnection, tenant: str, ref: str) -> bool:
+    """Say whether a principal has a membership in a tenant, whatever its status and times."""
+    kind, identity = principal_of(ref)
+    own = where(table, tenant_id=tenant, type=kind, id=identity)
+    return (await connection.execute(select(table.c.id).where(own))).first() is not None
+
+
 async def end(write: Write, ref: str, *, missing_ok: bool = False) -> None:
     """End a membership with all that hangs on it: roles held here by the principal and on him, places in groups, and
     links into other tenants that he has as a member of this one. Should he come back, he comes back with nothing.
@@ -90,4 +98,6 @@ async def _tell_links(write: Write, who: Pair, row: dict[str, Any]) -> None:
         return
     write.want_shared()
     await change(write, links, own, **{f"home_{name}": value for name, value in row.items()})
-    write.touch(GLOBAL, principal_key(f"{who[0]}:{who[1]}"))
+    ref = f"{who[0]}:{who[1]}"
+    write.touch(GLOBAL, principal_key(ref))
+    write.record("link.membership", GLOBAL, principal=ref, home=write.owner, status=row["status"])

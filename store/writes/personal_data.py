@@ -23,6 +23,7 @@ from store.changes import Write
 from store.errors import RefusedError
 from store.ids import check_id, new_id
 from store.pseudonyms import persons_in, pseudonym, stand_ins
+from store.streams import GLOBAL
 from store.tables import erasures, personal_data
 from store.times import read_time, write_time
 from store.writes.rows import add, change, find, has, remove, where
@@ -65,7 +66,7 @@ async def put(write: Write, ref: str, field: str, value: str, *, blind_index: st
     ):
         raise RefusedError("taken", f"this `{field}` is known of somebody else")
     await add(write, personal_data, **own, value=value, blind_index=blind_index, changed=write_time(write.now))
-    write.record("personal_data.put", principal=ref, field=field)
+    write.record("personal_data.put", GLOBAL, principal=ref, field=field)
 
 
 async def remove_all(write: Write, ref: str) -> int:
@@ -78,7 +79,7 @@ async def remove_all(write: Write, ref: str) -> int:
     kind, identity = principal_of(ref)
     fields = len(await remove(write, personal_data, where(personal_data, type=kind, id=identity)))
     whose = {"pseudonym": await pseudonym(write, ref)} if kind == _USER else {"principal": ref}
-    write.record("personal_data.removed", fields=fields, **whose)
+    write.record("personal_data.removed", GLOBAL, fields=fields, **whose)
     return fields
 
 
@@ -121,7 +122,7 @@ async def request_erasure(write: Write, ref: str) -> str:
     identity, whose = new_id(lambda: write.now), names[ref].removeprefix(f"{_USER}:")
     asked = {"requested_at": write_time(write.now), "requested_by": names.get(write.actor, write.actor)}
     await add(write, erasures, id=identity, pseudonym=whose, **asked)
-    write.record("erasure.requested", erasure=identity, pseudonym=whose)
+    write.record("erasure.requested", GLOBAL, erasure=identity, pseudonym=whose)
     return identity
 
 
@@ -132,7 +133,7 @@ async def finish_erasure(write: Write, identity: str) -> None:
         raise refuse_absent("such erasure")
     if not await change(write, erasures, where(erasures, id=identity, done_at=None), done_at=write_time(write.now)):
         raise RefusedError("over", "this erasure was done before")
-    write.record("erasure.done", erasure=identity, pseudonym=row.pseudonym)
+    write.record("erasure.done", GLOBAL, erasure=identity, pseudonym=row.pseudonym)
 
 
 async def read_erasures(connection: AsyncConnection, *, after: str = "", limit: int) -> tuple[Erasure, ...]:

@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.facts import ALWAYS, NEVER
 from store.changes import SYSTEM_ACTOR, Write, Writer
 from store.database import Database
 from store.tables import assignments, tenants
+from store.tables import platform_groups as table
 from store.writes import grouping
 from store.writes.attributes import Attributes
 from store.writes.grouping import PLATFORM
@@ -19,6 +21,13 @@ from store.writes.rows import where
 from store.writes.standing import GROUP
 
 _PAGE: Final = 1000
+
+
+async def is_one(connection: AsyncConnection, ref: str) -> bool:
+    """Say whether a subject is a group of the platform."""
+    kind, _, name = ref.partition(":")
+    own = where(table, id=name, deleted=False)
+    return kind == GROUP and (await connection.execute(select(table.c.id).where(own))).first() is not None
 
 
 async def make(write: Write, name: str, *, attributes: Attributes | None = None) -> None:

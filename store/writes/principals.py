@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from sqlalchemy import Table, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from store.changes import SYSTEM_ACTOR, Write, Writer
 from store.database import Database
@@ -30,7 +31,14 @@ async def make(write: Write, ref: str, *, status: str = "active", attributes: At
     row = {"status": _checked(status), "attributes": canonical(attributes)}
     await add(write, principals, type=kind, id=identity, **row)
     write.touch(GLOBAL, principal_key(ref))
-    write.record("principal.made", principal=ref, status=status, attributes=names_of(attributes))
+    write.record("principal.made", GLOBAL, principal=ref, status=status, attributes=names_of(attributes))
+
+
+async def is_stored(connection: AsyncConnection, ref: str) -> bool:
+    """Say whether a principal is known here, and not to the identity provider alone."""
+    kind, identity = principal_of(ref)
+    own = where(principals, type=kind, id=identity)
+    return (await connection.execute(select(principals.c.id).where(own))).first() is not None
 
 
 async def set_status(write: Write, ref: str, status: str) -> None:
@@ -38,7 +46,7 @@ async def set_status(write: Write, ref: str, status: str) -> None:
     who = await _living(write, ref)
     await change(write, principals, where(principals, **who), status=_checked(status))
     write.touch(GLOBAL, principal_key(ref))
-    write.record("principal.status", principal=ref, status=status)
+    write.record("principal.status", GLOBAL, principal=ref, status=status)
 
 
 async def set_attributes(write: Write, ref: str, attributes: Attributes) -> None:
@@ -46,7 +54,7 @@ async def set_attributes(write: Write, ref: str, attributes: Attributes) -> None
     who = await _living(write, ref)
     await change(write, principals, where(principals, **who), attributes=canonical(attributes))
     write.touch(GLOBAL, principal_key(ref))
-    write.record("principal.attributes", principal=ref, attributes=names_of(attributes))
+    write.record("principal.attributes", GLOBAL, principal=ref, attributes=names_of(attributes))
 
 
 async def delete(write: Write, ref: str) -> None:
@@ -58,7 +66,7 @@ async def delete(write: Write, ref: str) -> None:
     gone = {name: len(await remove(write, table, where(table, **who))) for name, table in _HELD.items()}
     await change(write, principals, where(principals, **who), status="deleted", attributes=canonical(None))
     write.touch(GLOBAL, principal_key(ref))
-    write.record("principal.deleted", principal=ref, **gone)
+    write.record("principal.deleted", GLOBAL, principal=ref, **gone)
 
 
 async def leave_everything(writer: Writer, ref: str, *, actor: str = SYSTEM_ACTOR) -> int:

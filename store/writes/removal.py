@@ -40,6 +40,7 @@ async def cut(write: Write, condition: ColumnElement[bool]) -> int:
     write.want_shared()
     rows = await remove(write, links, condition, "type", "id")
     write.touch(GLOBAL, *{principal_key(written((row.type, row.id))) for row in rows})
+    write.record("link.cut", GLOBAL, tenant=write.owner, links=len(rows))
     return len(rows)
 
 

@@ -7,7 +7,7 @@ from typing import Final
 from store.changes import Write
 from store.errors import RefusedError
 from store.ids import check_id
-from store.streams import GLOBAL, TENANT, tenant_key
+from store.streams import GLOBAL, TENANT, stream_of, tenant_key
 from store.tables import tenant_profiles, tenants
 from store.writes.attributes import Attributes, canonical, names_of
 from store.writes.rows import add, change, find, where
@@ -25,7 +25,7 @@ async def make(write: Write, *, status: str = "active", attributes: Attributes |
     await add(write, tenant_profiles, tenant_id=name, attributes=canonical(attributes))
     write.touch(GLOBAL, tenant_key(name))
     write.touch_own(TENANT)
-    write.record("tenant.made", tenant=name, status=status, attributes=names_of(attributes))
+    write.record("tenant.made", GLOBAL, stream_of(name), tenant=name, status=status, attributes=names_of(attributes))
 
 
 async def set_status(write: Write, status: str) -> None:
@@ -37,7 +37,7 @@ async def set_status(write: Write, status: str) -> None:
         raise RefusedError("deleted", f"the tenant `{write.owner}` is deleted, for ever")
     write.touch(GLOBAL, tenant_key(write.owner))
     await change(write, tenants, where(tenants, id=write.owner), status=_checked(status))
-    write.record("tenant.status", tenant=write.owner, status=status)
+    write.record("tenant.status", GLOBAL, stream_of(write.owner), tenant=write.owner, status=status)
 
 
 async def set_attributes(write: Write, attributes: Attributes) -> None:

@@ -35,7 +35,7 @@ async def block(write: Write, ref: str, jti: str, *, until: int) -> None:
     await remove(write, blocked_tokens, where(blocked_tokens, **key))
     await add(write, blocked_tokens, **key, until=latest)
     write.touch(GLOBAL, principal_key(ref))
-    write.record("token.blocked", principal=ref, jti=jti, until=latest)
+    write.record("token.blocked", GLOBAL, principal=ref, jti=jti, until=latest)
 
 
 async def set_valid_after(write: Write, ref: str, moment: int) -> None:
@@ -49,7 +49,7 @@ async def set_valid_after(write: Write, ref: str, moment: int) -> None:
     await remove(write, token_horizons, where(token_horizons, **key))
     await add(write, token_horizons, **key, valid_after=latest)
     write.touch(GLOBAL, principal_key(ref))
-    write.record("token.valid_after", principal=ref, moment=latest)
+    write.record("token.valid_after", GLOBAL, principal=ref, moment=latest)
 
 
 async def prune(write: Write, *, limit: int = PRUNE_LIMIT) -> int:
@@ -59,5 +59,5 @@ async def prune(write: Write, *, limit: int = PRUNE_LIMIT) -> int:
     some = select(blocked_tokens.c.type, blocked_tokens.c.id, blocked_tokens.c.jti).where(past).limit(limit)
     rows = await remove(write, blocked_tokens, key.in_(some), "type", "id")
     write.touch(GLOBAL, *(principal_key(f"{row.type}:{row.id}") for row in rows))
-    write.record("token.pruned", tokens=len(rows))
+    write.record("token.pruned", GLOBAL, tokens=len(rows))
     return len(rows)

@@ -17,6 +17,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from admin.actors import EndUser
 from admin.app import create_app
+from admin.encryption import KeyRing
 from admin.endpoints import ENDPOINTS
 from admin.services import Services
 from engine import Policy
@@ -65,23 +66,35 @@ class World:
     key: str
 
     @asynccontextmanager
-    async def asked(self, folder: Path) -> AsyncIterator[Asking]:
+    async def asked(self, folder: Path, *, ring: KeyRing | None = None) -> AsyncIterator[Asking]:
         """Serve a copy."""
         copy = folder / "copy.db"
         shutil.copyfile(self.path, copy)
-        database = Database(f"sqlite+aiosqlite:///{copy}", pool_size=4)
-        try:
-            ahead = [0]
+        async with served(self.policy, f"sqlite+aiosqlite:///{copy}", self.key, ring=ring) as asking:
+            yield asking
 
-            def clock() -> int:
-                return time.time_ns() + ahead[0]
 
-            services = Services(database, Writer(database, clock=clock), Receipts(database), lambda: self.policy, clock)
-            app = create_app(services, ENDPOINTS, version="test", verifier=Tokens())
-            async with TestClient(TestServer(app)) as client:
-                yield Asking(client, self.key, database, ahead)
-        finally:
-            await database.close()
+@asynccontextmanager
+async def served(policy: Policy, url: str, key: str, *, ring: KeyRing | None = None) -> AsyncIterator[Asking]:
+    """Serve a store that is filled, of either kind of database.
+
+    Args:
+        key: which `fill` made.
+    """
+    database = Database(url, pool_size=4)
+    try:
+        ahead = [0]
+
+        def clock() -> int:
+            return time.time_ns() + ahead[0]
+
+        writer, receipts = Writer(database, clock=clock), Receipts(database)
+        services = Services(database, writer, receipts, lambda: policy, clock, ring)
+        app = create_app(services, ENDPOINTS, version="test", verifier=Tokens())
+        async with TestClient(TestServer(app)) as client:
+            yield Asking(client, key, database, ahead)
+    finally:
+        await database.close()
 
 
 @dataclass(frozen=True)
@@ -117,15 +130,24 @@ def make_world(policies: Path, facts: Path, folder: Path) -> World:
 async def _fill(policy: Policy, facts: Path, path: Path) -> str:
     url = f"sqlite+aiosqlite:///{path}"
     await migrating.up(url, report=lambda _: None)
+    key = await fill(policy, read_file(facts), url)
     database = Database(url, pool_size=1)
     try:
-        text = read_file(facts)
-        await seed(database, policy, parse_document(text, str(facts)), name="facts", digest="d")
+        async with database.engine.connect() as connection:
+            await connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        return key
+    finally:
+        await database.close()
+
+
+async def fill(policy: Policy, facts: bytes, url: str) -> str:
+    """Fill a store that is migrated with what a facts file says, and make a key that may do everything."""
+    database = Database(url, pool_size=1)
+    try:
+        await seed(database, policy, parse_document(facts, "facts"), name="facts", digest="d")
         key = new_key()
         async with Writer(database).write() as write:
             await api_keys.make(write, key, "tests", scopes=["system"])
-        async with database.engine.connect() as connection:
-            await connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
         return key
     finally:
         await database.close()

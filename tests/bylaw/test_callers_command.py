@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bylaw.cli import main
-from sidecar.callers import digest_of
+from store.keys import digest_of
 from store.tokens import Token
 from tests.databases import StoreUrls
 

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from bylaw.commands.serve import settings_of
 from store.environment import VARIABLES
 from tests.databases import StoreUrls
 from tests.sidecar.conftest import Answer
-from tests.sidecar.test_process import ROOT, ask, connected, listening, read_until, running
+from tests.sidecar.test_process import ROOT, ask, connected, read_until, running
 
 #: Somebody whom the example's facts do not know.
 ZOE = {"tenant": "acme", "subject": "user:zoe", "action": "read", "resource": "organization:acme"}
@@ -55,10 +56,11 @@ def started(command: str, *arguments: str, folder: Path, http: str = "127.0.0.1:
         "--grpc",
         "none",
         "--json",
+        *(["--admin", "127.0.0.1:0"] if command == "dev" and not {"--facts", "--admin"} & {*arguments} else []),
         *arguments,
     ]
     with running(*words, folder=folder) as process:
-        service = Service(process, listening(process))
+        service = Service(process, json.loads(read_until(process.stdout, "\n")))
         yield service
         process.terminate()
         assert process.wait(10) == 0
@@ -69,12 +71,14 @@ class Service:
     """A command that listens.
 
     Attributes:
+        greeting: what it wrote when it listened.
         said: what it wrote on standard error, once it ended.
     """
 
-    def __init__(self, process: subprocess.Popen[str], where: str) -> None:
+    def __init__(self, process: subprocess.Popen[str], greeting: Mapping[str, str]) -> None:
         self.process = process
-        self.where = where
+        self.greeting = greeting
+        self.where = greeting["listening"]
         self.said = ""
 
     def ask(self, body: Mapping[str, Any], path: str = "/check") -> Answer:
@@ -180,9 +184,78 @@ def test_dev_shows_what_is_wrong_with_the_facts(folder: Path, capsys: pytest.Cap
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "3"])
+def test_dev_administers(folder: Path, monkeypatch: pytest.MonkeyPatch, workers: str) -> None:
+    """Its first start prints a key; what is granted by it is allowed, and what is revoked denied by every process."""
+    may = {"tenant": "nova", "subject": "user:mia", "action": "read", "resource": "organization:nova"}
+    role = ["user:mia", "manager", "organization:nova", "--tenant", "nova", "--wait"]
+    with started("dev", "--workers", workers, folder=folder) as service:
+        monkeypatch.setenv("BYLAW_ADMIN", service.greeting["administration"])
+        monkeypatch.setenv("BYLAW_ADMIN_KEY", service.greeting["key"])
+        made = [
+            main(["admin", "create-tenant", "nova", "--attributes", '{"plan": "pro"}']),
+            main(["admin", "add-user", "mia", "--attributes", '{"clearance": 1}']),
+            main(["admin", "add-member", "user:mia", "--tenant", "nova"]),
+            main(["admin", "grant", *role]),
+        ]
+        granted = {service.ask(may).json["decision"] for _ in range(12)}
+        made.append(main(["admin", "revoke", *role]))
+        revoked = {service.ask(may).json["decision"] for _ in range(12)}
+
+    assert made == [0] * 5
+    assert (granted, revoked) == ({True}, {False})
+
+
+@pytest.mark.slow
+def test_dev_prints_a_key_once(folder: Path) -> None:
+    """Started again it makes no other key, and the first one still counts."""
+    with started("dev", folder=folder) as first:
+        key = first.greeting["key"]
+    with started("dev", folder=folder) as second:
+        where = second.greeting["administration"]
+        (folder / "key").write_text(key)
+        words = ["admin", "members", "--tenant", "acme", "--url", where, "--key-file", "key"]
+
+        assert main(words) == 0
+    assert "key" not in second.greeting
+
+
+@pytest.mark.slow
+def test_dev_where_the_place_is_taken(folder: Path) -> None:
+    """Where somebody listens at the place that somebody named it does not start; `none` is nowhere."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        place = f"127.0.0.1:{taken.getsockname()[1]}"
+        dev = ("dev", "--policies", "policies/studio", "--http", "127.0.0.1:0", "--grpc", "none", "--admin", place)
+        said = [refused(*dev, *workers, folder=folder) for workers in ((), ("--workers", "2"))]
+    with started("dev", "--admin", "none", folder=folder) as service:
+        greeting = service.greeting
+
+    assert all(f"administration cannot listen on {place}: Address already in use" in each for each in said)
+    assert "administration" not in greeting
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--admin", "0.0.0.0:8190"], "not a loopback address"),
+        (["--admin", "nowhere"], "--admin: address `nowhere`"),
+        (["--facts", "policies/studio/facts.yaml", "--admin", "127.0.0.1:0"], "administration needs a store"),
+    ],
+)
+def test_dev_where_administration_cannot_be(
+    folder: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A place for administration that is none, not of this machine, or without a store, is refused at start."""
+    assert main(["dev", "--policies", "policies/studio", *words]) == 2
+    assert said in capsys.readouterr().err
+    assert not (folder / "bylaw.db").exists()
+
+
+@pytest.mark.slow
 def test_dev_touches_no_postgres(folder: Path, postgres_urls: StoreUrls) -> None:
     """On PostgreSQL it makes nothing and fills nothing, and says what would."""
-    with started("dev", "--database-url", postgres_urls.sidecar, folder=folder) as service:
+    words = ["--database-url", postgres_urls.sidecar, "--admin", "none"]
+    with started("dev", *words, folder=folder) as service:
         answer = service.ask(question_of_the_readme())
 
     assert answer.json["decision"] is False
@@ -297,13 +370,16 @@ def test_a_person_is_shown_what_to_try(folder: Path) -> None:
         "127.0.0.1:0",
         "--grpc",
         "none",
+        "--admin",
+        "127.0.0.1:0",
         "--workers",
         "2",
     ]
     with running(*words, folder=folder) as process:
-        said = read_until(process.stdout, "…}}")
+        said = read_until(process.stdout, "create-tenant")
         process.send_signal(signal.SIGINT)
 
         assert process.wait(10) == 0
-    assert said.count("bylaw listens on") == 1
+    assert said.count("bylaw listens on") == said.count("Administration listens on") == 1
+    assert re.search(r"export BYLAW_ADMIN_KEY=bylaw_[\w-]{43}\n", said)
     assert '"by": "organization.manager on organization:acme"' in said

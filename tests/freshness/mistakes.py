@@ -113,7 +113,7 @@ MISTAKES: Final = (
     Mistake("polls side by side", 1, ((_POLL, None, _polls_at_once),)),
     Mistake("a poll under way will do", 6, ((_POLL, None, _joins_the_poll_under_way),)),
     _one("cached chain", 1, _ADVANCE, "self._on_change(tenants if", "self._on_change([] if"),
-    _one("memos of an evicted tenant", 5, "sidecar.views:Cache.leave", "self.on_evict(tenant)", "pass"),
+    _one("memos of an evicted tenant", 5, "sidecar.views:Cache.leave", "self.on_turn(tenant)", "pass"),
     _one("late store", 1, _CURRENT, "self.changed.get(key, 0)", "0"),
     _one("floor ignored", 1, _CURRENT, "self.floor <= ", "0 <= "),
     _one("forgotten changes", 1, _BOUNDED, "self.floor = self.at.n", "pass"),

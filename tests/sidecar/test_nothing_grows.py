@@ -36,7 +36,6 @@ import pytest
 from engine import Facts, Policy, Request, authorizer, program, routing, space
 from sidecar import fast_lane, limits, log_options, tokens, views
 from sidecar.addresses import Address
-from sidecar.callers import digest_of
 from sidecar.fast_lane import FastLane
 from sidecar.gate import Gate
 from sidecar.limits import Limiter
@@ -44,6 +43,7 @@ from sidecar.server import Service
 from sidecar.settings import Settings
 from sidecar.tokens import Verifier
 from store.changes import Write
+from store.keys import digest_of
 from store.redis_port import Redis as Port
 from store.tokens import Line, Token
 from store.writes import callers, memberships, principals, resources, tenants

@@ -18,7 +18,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from engine.facts import NEVER
 from sidecar.api import CHECK, EVALUATION, EVALUATIONS, Api
-from sidecar.callers import ALL_SCOPES, Caller, Scope, digest_of
+from sidecar.callers import ALL_SCOPES, Caller, Scope
 from sidecar.decider import FileDecider
 from sidecar.decision_id import DecisionIds
 from sidecar.errors import PublicError
@@ -39,6 +39,7 @@ from sidecar.views import Cache
 from store.changes import Write, Writer
 from store.database import Database
 from store.errors import StoreError
+from store.keys import digest_of
 from store.settling import Receipts
 from store.streams import CALLERS
 from store.views import CallerFact, CallersView

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 from collections.abc import AsyncIterator, Callable
@@ -14,11 +13,12 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.facts import NEVER
-from sidecar.callers import ALL_SCOPES, digest_of
+from sidecar.callers import ALL_SCOPES
 from store import tables
 from store.audit import verify_chain
 from store.changes import Write, Writer
 from store.database import Database
+from store.keys import digest_of
 from store.queries import dialect_of, load_statement
 from store.reading import Reader, _parameters
 from store.streams import CALLERS, GLOBAL
@@ -61,15 +61,6 @@ async def loaded(urls: StoreUrls, wanted: Wanted) -> Views:
 
 
 # --- keys ---------------------------------------------------------------------------------------------
-
-
-def test_a_key_is_long_and_known_by_its_look() -> None:
-    """A key is `bylaw_` and 43 characters of base64url, made of 32 random bytes, and none is like another."""
-    made = callers.new_key(lambda count: bytes(range(count)))
-
-    assert made == "bylaw_" + base64.urlsafe_b64encode(bytes(range(32))).decode().rstrip("=")
-    assert len(made) == len("bylaw_") + 43
-    assert callers.new_key() != callers.new_key()
 
 
 def test_a_key_is_stored_nowhere(store_urls: StoreUrls) -> None:

@@ -491,6 +491,13 @@ def test_a_malformed_question_is_an_error(stored: StoreUrls) -> None:
         decided(stored, question("user:bob", "edit", "tsk:t1"))
 
 
+@pytest.mark.parametrize("odd", ["project:p\0", "project:p\ud800"], ids=["NUL", "half a character"])
+def test_what_no_database_can_hold_is_not_there(stored: StoreUrls, odd: str) -> None:
+    """An id that cannot be stored is that of nothing, and takes no other fact along: nobody asks the database."""
+    assert decided(stored, question("user:bob", "read", odd)).code == "unknown_resource"
+    assert decided(stored, question("user:bob\0", "read", "project:p1")).code == "boundary"
+
+
 def test_a_replica_decides_nothing(private_postgres: Cluster) -> None:
     """A copy that follows another server may lag behind: nothing is decided by it."""
     urls = private_postgres.urls()

@@ -1,0 +1,121 @@
+"""Endpoints of invitations."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from admin.actors import Key
+from admin.door import want, want_change, want_of
+from admin.encryption import Place
+from admin.endpoint import Answer, Ask, Endpoint, Need
+from admin.errors import PublicError, forbidden, not_found
+from admin.invitations import service
+from admin.invitations.wire import (
+    Acceptance,
+    Accepted,
+    Invitation,
+    MadeInvitation,
+    NewInvitation,
+)
+from admin.paging import Page, PageQuery, read_cursor, write_cursor
+from admin.wire import nanoseconds, shown_time
+from admin.writing import changing, reading
+from store.ids import new_id
+from store.keys import digest_of, new_key
+from store.writes import invitations
+from store.writes.invitations import OPEN_NS
+
+_ORDER: Final = "invitations"
+_PURPOSE: Final = "invitations"
+
+
+async def list_invitations(ask: Ask) -> Answer:
+    page: PageQuery = ask.query
+    after = str(read_cursor(page.cursor, _ORDER, 1)[0]) if page.cursor is not None else ""
+    async with reading(ask, ask.tenant) as connection:
+        await want(ask, connection, "read_access", ask.tenant)
+        found = await invitations.read_page(connection, ask.tenant, after=after, limit=page.limit + 1)
+    shown = found[: page.limit]
+    more = write_cursor(_ORDER, [shown[-1].id]) if len(found) > page.limit else None
+    items = [service.shown(each, _read_email(ask, ask.tenant, each.id, each.email)) for each in shown]
+    return Answer(Page[Invitation](items=items, next=more))
+
+
+async def make_invitation(ask: Ask) -> Answer:
+    new: NewInvitation = ask.body
+    token, identity = new_key(), new_id()
+    pairs = service.pairs_of(ask.services.policy().model, ask.tenant, new)
+    email, index = _written_email(ask, ask.tenant, identity, new.email)
+    expires = nanoseconds(new.expires, ask.now + OPEN_NS)
+    async with changing(ask, tenant=ask.tenant) as changed:
+        for change in service.changes_of(f"user:{new_id()}", new.status, pairs):
+            if await want_change(ask, changed.write, change) is not None:
+                raise forbidden("a role that waits for approval is not promised: give it once he is here", "approval")
+        await invitations.make(
+            changed.write,
+            token_digest=digest_of(token),
+            identity=identity,
+            email=email,
+            email_index=index,
+            roles=pairs,
+            status=new.status,
+            expires=expires,
+        )
+    return changed.answer(MadeInvitation(id=identity, token=token, expires=shown_time(expires) or ""))
+
+
+async def withdraw(ask: Ask) -> Answer:
+    async with changing(ask, tenant=ask.tenant) as changed:
+        for change in service.changes_of(f"user:{new_id()}", "active", ()):
+            await want_change(ask, changed.write, change)
+        await invitations.withdraw(changed.write, ask.path["id"])
+    return changed.answer(None)
+
+
+async def accept(ask: Ask) -> Answer:
+    wanted: Acceptance = ask.body
+    if isinstance(ask.actor, Key):
+        raise forbidden("the invited accepts himself, with a token of his own")
+    ref, digest = ask.actor.ref, digest_of(wanted.token)
+    async with reading(ask) as connection:
+        tenant = await invitations.tenant_of_token(connection, digest)
+    if tenant is None:
+        raise not_found("open invitation by this token")
+    async with changing(ask, tenant=tenant, shared=True) as changed:
+        stored = await invitations.accept(changed.write, digest, ref)
+        for change in service.changes_of(ref, stored.status, stored.roles):
+            await want_of(ask, changed.write, stored.invited_by, change)
+        await service.welcome(changed.write, ref, stored)
+    roles = service.offered(stored.roles)
+    return changed.answer(Accepted(tenant=tenant, subject=ref, status=stored.status, roles=roles))
+
+
+def _written_email(ask: Ask, tenant: str, identity: str, email: str | None) -> tuple[str | None, str | None]:
+    """Write an address as it is stored, and the index by which it is found."""
+    if email is None:
+        return None, None
+    ring = ask.services.ring
+    if ring is None:
+        raise PublicError(409, "no_keys", "no address is kept here: leave out `email`, or set BYLAW_ENCRYPTION_KEYS")
+    return ring.encrypt(email, _place(tenant, identity)), ring.email_index(email, purpose=_PURPOSE)
+
+
+def _read_email(ask: Ask, tenant: str, identity: str, stored: str | None) -> str | None:
+    ring = ask.services.ring
+    return ring.decrypt(stored, _place(tenant, identity)) if stored and ring is not None else None
+
+
+def _place(tenant: str, identity: str) -> Place:
+    return Place(tenant, "invitations", "email", (identity,))
+
+
+_ALL: Final = "/tenants/{tenant}/invitations"
+_READ: Final = Need("read_access")
+_WRITE: Final = Need("by_assign")
+ENDPOINTS: Final = (
+    Endpoint("GET", _ALL, "List invitations", list_invitations, _READ, Page[Invitation], query=PageQuery),
+    Endpoint("POST", _ALL, "Invite somebody", make_invitation, _WRITE, MadeInvitation, NewInvitation, status=201),
+    Endpoint("DELETE", f"{_ALL}/{{id}}", "Withdraw an invitation", withdraw, _WRITE),
+    Endpoint("POST", "/invitations/accept", "Accept an invitation", accept, Need("anybody", frozenset()), Accepted,
+             Acceptance),
+)  # fmt: skip

@@ -1,0 +1,75 @@
+"""Rules of invitations. Nothing here commits.
+
+An invitation is a promise of whoever makes it, so it is worth what he may give: looked at when it is made, of somebody
+who is not known yet, and again when it is accepted. What he may not give any more by then is not given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from admin.fits import place_of, role_of
+from admin.invitations.wire import Invitation, NewInvitation, Offered
+from admin.wire import shown_time
+from engine.assign_changes import GiveRole, SetMembership
+from engine.model import Model
+from store.changes import Write
+from store.writes import assignments, memberships, principals
+from store.writes.invitations import Invitation as Stored
+
+Pairs = tuple[tuple[str, str], ...]
+
+
+def pairs_of(model: Model, tenant: str, new: NewInvitation) -> Pairs:
+    """Read which roles are promised, as they are stored.
+
+    Raises:
+        PublicError: the policy knows no such role or place.
+    """
+    found = []
+    for index, each in enumerate(new.roles):
+        place = place_of(model, each.on, tenant, f"body.roles[{index}].on")
+        found.append((role_of(model, each.role, place, f"body.roles[{index}].role"), place))
+    return tuple(found)
+
+
+def changes_of(ref: str, status: str, roles: Pairs) -> Iterator[SetMembership | GiveRole]:
+    """Say what it takes that somebody is a member with these roles."""
+    yield SetMembership(ref, "guest" if status == "guest" else "active")
+    for role, place in roles:
+        yield GiveRole(ref, role, place)
+
+
+async def welcome(write: Write, ref: str, stored: Stored) -> None:
+    """Make the invited what he was promised. A member stays what he is, and gets the roles."""
+    if not await principals.is_stored(write.connection, ref):
+        await principals.make(write, ref)
+    if not await memberships.is_there(write.connection, write.owner, ref):
+        await memberships.put(write, ref, stored.status)
+    for role, place in stored.roles:
+        await assignments.give(write, ref, role, place)
+
+
+def shown(stored: Stored, email: str | None) -> Invitation:
+    """Show one; `email` as it reads."""
+    return Invitation(
+        id=stored.id,
+        email=email,
+        status="guest" if stored.status == "guest" else "active",
+        roles=offered(stored.roles),
+        invited_by=stored.invited_by,
+        made=shown_time(stored.made) or "",
+        expires=shown_time(stored.expires) or "",
+        accepted_at=_time(stored.accepted_at),
+        accepted_by=stored.accepted_by,
+        withdrawn_at=_time(stored.withdrawn_at),
+    )
+
+
+def offered(roles: Iterable[tuple[str, str]]) -> list[Offered]:
+    """Show roles."""
+    return [Offered(role=role, on=place) for role, place in roles]
+
+
+def _time(moment: int | None) -> str | None:
+    return None if moment is None else shown_time(moment)
