@@ -52,7 +52,7 @@ MISTAKES = (
     Mistake("a role taken over from an inner type counts everywhere", "standing.py", "return any(inner <= types for inner in within)", "return True"),
     Mistake("the last by name instead of the first", "reasons.py", "for rule, test in plan.rules[effect]:", "for rule, test in reversed(plan.rules[effect]):"),
     Mistake("a new resource is a place of its own", "space.py", "return Target(self, (*things, self.tenant_thing), is_new=is_new)", "return Target(self, (*things, self.tenant_thing))"),
-    Mistake("a route's bindings unchecked", "authorizer.py", "for bound, bound_id in bindings", "for bound, bound_id in ()"),
+    Mistake("a route's bindings unchecked", "target.py", "return not refs or", "return True or"),
     Mistake("a star that matches part of a name", "patterns.py", 'info.name.startswith(name + ".")', "info.name.startswith(name)"),
 )  # fmt: skip
 
