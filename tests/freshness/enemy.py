@@ -101,7 +101,8 @@ class Enemy:
         if is_grant:
             self.newest = what
         else:
-            self._hear(askers[number % 2].word(MAL, "project.read", what), f"{what} before", is_hers=True)
+            before = askers[number % 2].since(who=MAL, action="project.read", what=what)
+            self._hear(before, f"{what} before", is_hers=True)
         self.pen.write(self._lose(number), shared=way in SHARED or way == "membership")
         token = self.pen.write(self._fill(number, is_grant=is_grant), self._give(number + 1), shared=True)
         action = "task.read" if is_grant else "project.read"

@@ -63,6 +63,8 @@ allow crew: group "crew" to organization.read
 """
 #: No test waits for longer than this.
 PATIENCE_S: Final = 8.0
+#: What is said while nothing can be: ask again.
+STALE: Final = ("stale", "503 stale")
 _GLANCE_S: Final = 0.005
 
 Work = Callable[[Write], Awaitable[object]]
@@ -240,10 +242,11 @@ class Asker:
         return self.ask(who, action, what, *tokens).word
 
     def since(self, *tokens: str, who: str = "user:ann", action: str = "project.read", what: str = "project:p1") -> str:
-        """Ask from tokens on; again where they cannot be had in time, since a busy machine is no fault."""
-        found = "503 stale"
+        """Ask, from tokens on; again where what is known is too old, or they cannot be had in time: a busy machine is
+        no fault."""
+        found = "stale"
         deadline = time.monotonic() + PATIENCE_S
-        while found == "503 stale" and time.monotonic() < deadline:
+        while found in STALE and time.monotonic() < deadline:
             found = self.word(who, action, what, *tokens)
         return found
 
