@@ -21,24 +21,30 @@ MAX_DEPTH: Final = 16
 TYPE: Final = "application/json"
 
 
-async def read_body(request: web.Request, *, timeout_s: float) -> bytes:
+async def read_body(request: web.Request, *, timeout_s: float, limit: int = MAX_BODY) -> bytes:
     """Read the body of a request.
+
+    Args:
+        limit: of its bytes.
 
     Raises:
         PublicError: it is of another type, too large, too slow, or cut off.
     """
     _check_type(request)
-    if (request.content_length or 0) > MAX_BODY:
-        raise _too_large()
+    if (request.content_length or 0) > limit:
+        raise _too_large(limit)
+    read = bytearray()
     try:
         async with asyncio.timeout(timeout_s):
-            return await request.read()
+            async for part in request.content.iter_any():
+                read += part
+                if len(read) > limit:
+                    raise _too_large(limit)
+            return bytes(read)
     except TimeoutError as error:
         headers = {"Connection": "close"}
         said = f"the body was not complete within {timeout_s:g} s"
         raise PublicError(408, "body_timeout", said, headers=headers) from error
-    except web.HTTPRequestEntityTooLarge as error:
-        raise _too_large() from error
     except (web.RequestPayloadError, ConnectionError) as error:
         raise bad_request("the body was cut off, or is not as its headers say") from error
 
@@ -119,5 +125,5 @@ def _too_deep() -> PublicError:
     return bad_request(f"JSON goes at most {MAX_DEPTH} deep")
 
 
-def _too_large() -> PublicError:
-    return PublicError(413, "too_large", f"a body has at most {MAX_BODY // 1024} KiB")
+def _too_large(limit: int) -> PublicError:
+    return PublicError(413, "too_large", f"a body has at most {limit // 1024} KiB")

@@ -15,7 +15,7 @@ from typing import Final
 from admin.actors import EndUser, Key, unauthorized
 from admin.changes import asker_of
 from admin.endpoint import Ask, Right
-from admin.errors import PublicError, forbidden
+from admin.errors import PublicError, forbidden, not_found
 from admin.services import Services
 from engine import Request, RequestError
 from engine.assign_changes import Actor, Change, GiveRole, Pending, PutInGroup, Ruling, SetStatus
@@ -23,11 +23,13 @@ from engine.assigning import Assigner
 from engine.claims import context_of
 from engine.facts import Status
 from engine.model import SYSTEM
+from store.audit import head_of
 from store.changes import Write
 from store.database import Connection
 from store.holdings import StoredHoldings, groups_around, held_by_groups, judged
 from store.keys import digest_of
 from store.seen import SeenFacts, decide_within, seen
+from store.streams import stream_of
 from store.writes import api_keys, principals
 from store.writes.api_keys import find_by_digest
 from store.writes.approvals import Approval
@@ -52,10 +54,14 @@ async def find_key(services: Services, written: str) -> Key:
 async def want(ask: Ask, connection: Connection, right: Right, tenant: str | None = None) -> None:
     """Refuse an end user whom the policy does not let do something in a tenant; None: with the system.
 
+    A tenant that is not there has nothing: a key is told so. To an end user it is one in which he may do nothing.
+
     Raises:
-        PublicError: it does not.
+        PublicError: it does not, or there is no such tenant.
     """
     if isinstance(ask.actor, Key):
+        if tenant is not None and await head_of(connection, stream_of(tenant)) is None:
+            raise not_found(f"tenant `{tenant}`")
         return
     await _want_of(ask, ask.actor, connection, right, tenant)
 
@@ -81,6 +87,30 @@ async def _want_of(ask: Ask, user: EndUser, connection: Connection, right: Right
         raise forbidden(f"the policy cannot say whether this may be done: {error.message}", error.code) from error
     if not decision.allowed:
         raise forbidden(f"the policy does not let you `{right}` in `{kind}:{identity}`", decision.code)
+
+
+async def want_inside(ask: Ask, tenant: str) -> None:
+    """Refuse an end user who is outside of a tenant, before anything there is looked for: from how he is refused he is
+    not to learn what is there.
+
+    Raises:
+        PublicError: he is outside.
+    """
+    policy, user = ask.services.policy(), ask.actor
+    if isinstance(user, Key):
+        return
+
+    def answer(facts: SeenFacts, holdings: StoredHoldings) -> Ruling | None:
+        asker = asker_of(ask, user, policy.model)
+        return Assigner(policy.program, facts.source, holdings).outside(asker, tenant, ask.now)
+
+    async with ask.services.database.reading(tenant) as connection:
+        try:
+            ruling = await judged(connection, policy, answer)
+        except RequestError as error:
+            raise forbidden(f"the policy cannot say whether this may be done: {error.message}", error.code) from error
+    if ruling is not None and ruling.code == "boundary":
+        raise refused(ruling)
 
 
 async def want_change(ask: Ask, write: Write, change: Change) -> Ruling | None:
@@ -109,26 +139,38 @@ async def want_change(ask: Ask, write: Write, change: Change) -> Ruling | None:
     raise refused(ruling)
 
 
-async def want_of(ask: Ask, write: Write, giver: str, change: Change) -> None:
-    """Refuse a change that was promised by somebody who may not make it any more, `"user:ann"` or `"key:ID"`.
+async def want_of(ask: Ask, write: Write, giver: Actor, change: Change) -> None:
+    """Refuse a change that was promised by somebody who may not make it any more, or that leaves a role without its
+    last holder.
+
+    Args:
+        giver: `"user:ann"` or `"key:ID"`, and what his request said when he promised it.
 
     Raises:
         PublicError: he may not.
     """
     policy = ask.services.policy()
-    key = giver.removeprefix("key:")
-    if key != giver and not await api_keys.is_live(write.connection, key, now=write.now):
+    key = giver.reference.removeprefix("key:")
+    is_key = key != giver.reference
+    if is_key and not await api_keys.is_live(write.connection, key, now=write.now):
         raise forbidden("who invited may not do so any more: ask for another invitation", "giver")
 
     def answer(facts: SeenFacts, holdings: StoredHoldings) -> Ruling | None:
         assigner = Assigner(policy.program, facts.source, holdings)
-        if key != giver:
+        if is_key:
             return assigner.guard(change, write.tenant, write.now)
-        return assigner.rule(Actor(giver), change, write.tenant, write.now)
+        return assigner.rule(giver, change, write.tenant, write.now)
 
-    ruling = await judged(write.connection, policy, answer, is_writing=True)
-    if ruling is not None and ruling.outcome != "allowed":
-        raise forbidden("who invited may not give this any more: ask for another invitation", "giver")
+    try:
+        ruling = await judged(write.connection, policy, answer, is_writing=True)
+    except RequestError as error:
+        message = f"the policy cannot say any more whether who invited may give this: {error.message}"
+        raise forbidden(message, error.code) from error
+    if ruling is None or ruling.outcome == "allowed":
+        return
+    if ruling.code == "last_holder":
+        raise refused(ruling)
+    raise forbidden("who invited may not give this any more: ask for another invitation", "giver")
 
 
 async def want_approval(ask: Ask, write: Write, stored: Approval, change: Change, asked_by: Actor) -> None:

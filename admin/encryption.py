@@ -54,6 +54,8 @@ KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
 #: As long as a string may be in a request.
 MAX_PLAINTEXT_BYTES: Final = 4096
+#: What is kept whole, however long: an answer, or what a request said of who sent it.
+MAX_LONG_BYTES: Final = 16 * 1024 * 1024
 #: Nothing longer can be written to.
 MAX_EMAIL_BYTES: Final = 320
 #: Room for some hundred keys.
@@ -113,16 +115,21 @@ class KeyRing:
     _ciphers: Mapping[str, AESGCM] = field(repr=False)
     _index_key: bytes = field(repr=False)
 
-    def encrypt(self, text: str, place: Place) -> str:
+    @property
+    def key_ids(self) -> tuple[str, ...]:
+        """The ids of all keys, the current one first."""
+        return tuple(self._ciphers)
+
+    def encrypt(self, text: str, place: Place, *, max_bytes: int = MAX_PLAINTEXT_BYTES) -> str:
         """Encrypt a text for its place; the same text never gives the same twice.
 
         Raises:
             BylawError: it is too long.
         """
         plaintext = _utf8(text)
-        if len(plaintext) > MAX_PLAINTEXT_BYTES:
-            raise BylawError("too_long", f"`{place.column}` has at most {MAX_PLAINTEXT_BYTES} bytes in UTF-8")
-        head, nonce = _head(self.current), os.urandom(NONCE_BYTES)
+        if len(plaintext) > max_bytes:
+            raise BylawError("too_long", f"`{place.column}` has at most {max_bytes} bytes in UTF-8")
+        head, nonce = head_of(self.current), os.urandom(NONCE_BYTES)
         sealed = self._ciphers[self.current].encrypt(nonce, plaintext, _bound(head, place))
         return head + _encode(nonce + sealed)
 
@@ -143,7 +150,7 @@ class KeyRing:
         Only its beginning is looked at. What decrypts under no key at all is to be renewed too, so that a job which
         renews comes upon it.
         """
-        return not stored.startswith(_head(self.current))
+        return not stored.startswith(head_of(self.current))
 
     def email_index(self, address: str, *, purpose: str) -> str:
         """Return by what an e-mail address is found: the same for every way in which `normalised` lets it be written.
@@ -172,6 +179,17 @@ class KeyRing:
             return plaintext.decode("utf-8", "surrogatepass")
         except (InvalidTag, UnicodeDecodeError):
             return None
+
+
+def is_sealed(stored: str) -> bool:
+    """Say whether a stored value was encrypted. Beside it may stand what was written without keys: JSON, which never
+    begins so."""
+    return stored.startswith(f"{VERSION}.")
+
+
+def head_of(key_id: str) -> str:
+    """Return how everything begins that is encrypted by a key."""
+    return f"{VERSION}.{key_id}."
 
 
 def normalised(address: str) -> str:
@@ -303,10 +321,6 @@ def _bad(place: str, message: str) -> BylawError:
 
 
 # --- parts ----------------------------------------------------------------------------------------------
-
-
-def _head(key_id: str) -> str:
-    return f"{VERSION}.{key_id}."
 
 
 def _bound(head: str, place: Place) -> bytes:

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, NamedTuple
 from pydantic import BaseModel
 
 from admin.actors import Actor
+from admin.bodies import MAX_BODY
 from admin.paging import Page
 from admin.repetition import Once
 from admin.services import Services
@@ -76,7 +77,7 @@ class Answer(NamedTuple):
     Args:
         body: None: nothing.
         status: None: the endpoint's own.
-        token: names the state that a write made. receipt: by which it is known when that counts everywhere.
+        token: names the state that a write made.
         location: of what was made.
         lines: the whole answer, in the place of a body, of an endpoint that `is_lines`.
     """
@@ -84,7 +85,6 @@ class Answer(NamedTuple):
     body: BaseModel | None = None
     status: int | None = None
     token: Token | None = None
-    receipt: str | None = None
     location: str | None = None
     lines: AsyncIterator[bytes] | None = None
 
@@ -103,6 +103,8 @@ class Endpoint:
         is_repeatable: asked twice it does no more than asked once, so that it needs no `Idempotency-Key`.
         is_question: it changes nothing, whatever its method.
         is_lines: it answers with lines of JSON, as they come.
+        max_body: of the body, in bytes.
+        is_alone: no single thing has the name that its path ends in: other methods are none of such a thing's.
     """
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -118,6 +120,8 @@ class Endpoint:
     is_repeatable: bool = False
     is_question: bool = False
     is_lines: bool = False
+    max_body: int = MAX_BODY
+    is_alone: bool = False
 
     @property
     def is_write(self) -> bool:

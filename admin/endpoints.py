@@ -17,12 +17,18 @@ from admin.invitations import handlers as invitations
 from admin.links import handlers as links
 from admin.memberships import handlers as memberships
 from admin.personal_data import handlers as personal_data
+from admin.policies import handlers as policies
 from admin.principals import handlers as principals
+from admin.reencryption import handlers as reencryption
 from admin.resources import handlers as resources
+from admin.retention import handlers as retention
+from admin.security import handlers as security
 from admin.tenants import handlers as tenants
+from admin.tokens import handlers as tokens
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *tenants.ENDPOINTS,
+    *security.ENDPOINTS,
     *personal_data.ENDPOINTS,
     *principals.ENDPOINTS,
     *memberships.ENDPOINTS,
@@ -33,8 +39,12 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *links.ENDPOINTS,
     *custom_roles.ENDPOINTS,
     *resources.ENDPOINTS,
+    *policies.ENDPOINTS,
     *api_keys.ENDPOINTS,
+    *tokens.ENDPOINTS,
     *access.ENDPOINTS,
     *audit.ENDPOINTS,
     *feed.ENDPOINTS,
+    *retention.ENDPOINTS,
+    *reencryption.ENDPOINTS,
 )

@@ -35,6 +35,8 @@ _STATUSES = {
     "unknown_tenant": 404,
     "not_there": 404,
 }
+#: A member that the shape does not have, as pydantic calls it.
+_UNKNOWN = "extra_forbidden"
 
 
 class PublicError(Exception):
@@ -57,6 +59,12 @@ class PublicError(Exception):
         self.headers = headers or {}
 
 
+def no_policy() -> PublicError:
+    """Make the error of a process that cannot load the policy that is published."""
+    said = "the policy that is published cannot be loaded here, or changes all the time: the log says why"
+    return PublicError(503, "no_policy", said, headers={"Retry-After": "1"})
+
+
 def bad_request(message: str, fields: Mapping[str, str] | None = None) -> PublicError:
     """Make the error of a request that is not shaped as it must be; `fields` says of each what is wrong."""
     return PublicError(400, "bad_request", message, details={"fields": dict(fields)} if fields else None)
@@ -72,16 +80,21 @@ def not_found(what: str) -> PublicError:
     return PublicError(404, "not_found", f"there is no {what}")
 
 
-def invalid(error: ValidationError, where: str) -> PublicError:
-    """Say of every field what is wrong with it."""
-    fields = {_path(where, each["loc"]): each["msg"] for each in error.errors(include_url=False, include_input=False)}
+def invalid(error: ValidationError, where: str, known: Iterable[str] = ()) -> PublicError:
+    """Say of every field what is wrong with it; of one that is not known, which are, if those are named."""
+    others = f"there is none of this name: there are {', '.join(known)}" if known else None
+    fields = {
+        _path(where, each["loc"]): others if others and each["type"] == _UNKNOWN else each["msg"]
+        for each in error.errors(include_url=False, include_input=False)
+    }
     named = ", ".join(sorted(fields))
     return bad_request(f"not as it must be: {named}", fields)
 
 
 def _path(where: str, steps: Iterable[int | str]) -> str:
-    """Write where a field is, as `body.roles[2].on`."""
-    return where + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
+    """Write where a field is, as `body.roles[2].on`. What stands in parentheses is a shape's name, and no member."""
+    named = (step for step in steps if not str(step).startswith("("))
+    return where + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in named)
 
 
 def to_public(error: Exception) -> PublicError:

@@ -63,8 +63,9 @@ def describe(endpoints: Sequence[Endpoint], version: str) -> Json:
     modes: list[Mode] = [(shape, "validation") for shape in sorted(asked, key=_name)]
     modes += [(shape, "serialization") for shape in sorted(answered, key=_name)]
     named, rest = models_json_schema(modes, ref_template=_REF)
-    schemas = cast("Schemas", named)  # its keys are the shapes that went in
-    components = _opened(rest.get("$defs", {}), schemas)
+    shapes = cast("Schemas", named)  # its keys are the shapes that went in
+    schemas, components = _apart(shapes, rest.get("$defs", {}))
+    components = _opened(components, schemas)
     paths: Json = {}
     for each in endpoints:
         path = PREFIX + each.path
@@ -81,6 +82,15 @@ def describe(endpoints: Sequence[Endpoint], version: str) -> Json:
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
         },
     }
+
+
+def _apart(schemas: Schemas, components: Json) -> tuple[Schemas, Json]:
+    """Give shapes that are asked and answered alike a second name where they are answered, to be opened there alone."""
+    asked = {schema.get("$ref") for (_, mode), schema in schemas.items() if mode == "validation"} - {None}
+    both = {each: schema["$ref"] for each, schema in schemas.items() if schema.get("$ref") in asked}
+    answered = {each: ref + "Answered" for each, ref in both.items() if each[1] == "serialization"}
+    copies = {ref.rpartition("/")[2]: components[both[each].rpartition("/")[2]] for each, ref in answered.items()}
+    return {**schemas, **{each: {"$ref": ref} for each, ref in answered.items()}}, {**components, **copies}
 
 
 def _opened(components: Json, schemas: Schemas) -> Json:

@@ -1,26 +1,26 @@
 """Lists, page by page: a cursor says where the next page begins, by the key of the last row and not by its number.
 
 A cursor is opaque, and holds what its list orders by; one of another list or order is refused. `repository.paged` cuts
-the rows.
+the rows. By what a list may be cut down and ordered its own query says, in so many words: whatever else is asked for is
+refused, so that no wish is silently left out, and each has its index.
 """
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Literal, Protocol, TypeVar
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from admin.errors import bad_request
-from admin.wire import Shape
+from admin.opaque import read_opaque, write_opaque
+from admin.wire import RefPrefix, Shape, Time
 
 DEFAULT_LIMIT: Final = 25
 MAX_LIMIT: Final = 100
-MAX_CURSOR: Final = 2048
-#: As far as a column counts.
-MAX_NUMBER: Final = 2**63 - 1
+#: As long as the longest ids make one.
+MAX_CURSOR: Final = 4096
 
 T = TypeVar("T")
 
@@ -32,6 +32,30 @@ class PageQuery(Shape):
         default=None, max_length=MAX_CURSOR, pattern="^[A-Za-z0-9_-]+$", description="from the page before: its `next`"
     )
     limit: int = Field(default=DEFAULT_LIMIT, ge=1, le=MAX_LIMIT)
+
+
+class EndingQuery(PageQuery):
+    """Which page of a list of what somebody has, and may have for a time only."""
+
+    prefix: RefPrefix | None = Field(default=None, description="how the subject begins")
+    expires_before: Time | None = Field(default=None, description="those that end, or ended, before; by `expires`")
+    sort: Literal["subject", "-subject", "expires", "-expires"] | None = Field(
+        default=None,
+        description="`subject`, if nothing is said; `-`: from the end; by `expires` only those that end are listed",
+    )
+
+    @field_validator("sort")
+    @classmethod
+    def _fits(cls, sort: str | None, info: ValidationInfo) -> str | None:
+        """Refuse what no index answers: those that end soon, by something else."""
+        if sort is not None and not sort.endswith("expires") and info.data.get("expires_before") is not None:
+            raise PydanticCustomError("bad_sort", "with `expires_before` a list goes by `expires` or `-expires`")
+        return sort
+
+    @property
+    def order(self) -> str:
+        """The word for the order."""
+        return self.sort or ("subject" if self.expires_before is None else "expires")
 
 
 class Page(Shape, Generic[T]):
@@ -60,8 +84,7 @@ def page_of(rows: Sequence[Any], order: Order, page: PageQuery, shape: Callable[
 
 def write_cursor(name: str, after: Sequence[Any]) -> str:
     """Write where a page of a list ends."""
-    said = json.dumps([name, *after], separators=(",", ":"))
-    return base64.urlsafe_b64encode(said.encode()).decode().rstrip("=")
+    return write_opaque([name, *after])
 
 
 def read_cursor(text: str, name: str, size: int, kinds: Sequence[type] = ()) -> list[Any]:
@@ -73,31 +96,10 @@ def read_cursor(text: str, name: str, size: int, kinds: Sequence[type] = ()) -> 
     Raises:
         PublicError: it is none of this list.
     """
-    try:
-        of, *after = json.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
-    except (ValueError, TypeError, RecursionError) as error:
-        raise _no_cursor() from error
-    wanted = kinds or (str,) * size
-    if of != name or len(after) != size or not all(map(_is_value, after, wanted)):
-        raise _no_cursor()
-    return list(after)
-
-
-def _is_value(value: object, kind: type) -> bool:
-    """Say whether a value is one that a column of the kind can be compared with: who makes cursors up sends others."""
-    if kind is int:
-        return type(value) is int and -MAX_NUMBER <= value <= MAX_NUMBER
-    return isinstance(value, str) and "\0" not in value and _is_text(value)
-
-
-def _is_text(value: str) -> bool:
-    """Say whether it has no half of a character."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _no_cursor() -> Exception:
-    return bad_request("not as it must be: query.cursor", {"query.cursor": "take it from `next` of the page before"})
+    found = read_opaque(text, [str, *(kinds or (str,) * size)])
+    if found is None or found[0] != name:
+        raise bad_request(
+            "not as it must be: query.cursor",
+            {"query.cursor": "take it from `next` of the page before, with the same `sort`"},
+        )
+    return found[1:]

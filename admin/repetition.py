@@ -8,7 +8,8 @@ write of such a request stays open until then: it is committed here, at the boun
 handler's block ends. A handler with several writes commits each when the next begins, and the answer goes into the
 last. What is refused leaves the key free.
 
-An answer that shows a key is not kept: who repeats that request is told that it was done.
+An answer that shows a key is not kept: who repeats that request is told that it was done. Answers name persons, so
+they are encrypted if there are keys, together with their headers.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, Final, NamedTuple
 
+from admin.encryption import MAX_LONG_BYTES, DecryptionError, KeyRing, Place, is_sealed
 from admin.errors import PublicError, bad_request
 from store.changes import Write, Writer
 from store.errors import RefusedError
@@ -54,13 +56,15 @@ class Once:
         key: as the client chose it.
         request: digest of what it asks for.
         actor: who asks.
+        ring: encrypts what is kept; None: it is kept in the clear.
     """
 
-    def __init__(self, key: str, request: str, writer: Writer, actor: str) -> None:
+    def __init__(self, key: str, request: str, writer: Writer, actor: str, ring: KeyRing | None = None) -> None:
         self._key = key
         self._request = request
         self._writer = writer
         self._actor = actor
+        self._ring = ring
         self._write: Write | None = None
         self._open = AsyncExitStack()
         self._is_claimed = False
@@ -85,11 +89,11 @@ class Once:
     async def finish(self, reply: Reply) -> None:
         """Keep what is answered, and commit. Where nothing was written there is nothing to keep."""
         if self._write is not None:
-            await idempotency.finish(self._write, self._key, _kept(reply))
+            await idempotency.finish(self._write, self._key, self._kept(reply))
             await self._commit()
         elif self._is_claimed:
             async with self._writer.write(actor=self._actor) as write:
-                await idempotency.finish(write, self._key, _kept(reply))
+                await idempotency.finish(write, self._key, self._kept(reply))
 
     async def abandon(self, error: BaseException) -> None:
         """Undo what is not committed."""
@@ -108,7 +112,42 @@ class Once:
         except idempotency.RepeatedError as error:
             if error.answer is None:
                 raise PublicError(409, error.code, error.message, headers={"Retry-After": "1"}) from error
-            raise RepeatedRequestError(_told_again(error.answer)) from error
+            raise RepeatedRequestError(_told_again(self._opened(error.answer))) from error
+
+    def _kept(self, reply: Reply) -> idempotency.Answer:
+        """Write an answer as it is kept."""
+        found = _kept(reply)
+        if self._ring is None:
+            return found
+        said = json.dumps([found.body, dict(found.headers)])
+        sealed = self._ring.encrypt(said, place_of(self._actor, self._key), max_bytes=MAX_LONG_BYTES)
+        return idempotency.Answer(found.status, sealed, {})
+
+    def _opened(self, kept: idempotency.Answer) -> idempotency.Answer:
+        """Read an answer that was kept.
+
+        Raises:
+            PublicError: it was encrypted by a key that is not here.
+        """
+        if not is_sealed(kept.body):
+            return kept
+        try:
+            if self._ring is not None:
+                body, headers = json.loads(self._ring.decrypt(kept.body, place_of(self._actor, self._key)))
+                return idempotency.Answer(kept.status, body, headers)
+        except DecryptionError:
+            pass
+        raise PublicError(
+            409,
+            "no_keys",
+            "this was done by the first request with this key, and what that was answered cannot be read with the keys "
+            "of this service: read what is there now",
+        )
+
+
+def place_of(actor: str, key: str) -> Place:
+    """Say where an answer is kept."""
+    return Place("", "idempotency_keys", "body", (actor, key))
 
 
 def read_key(values: list[str]) -> str | None:

@@ -29,17 +29,19 @@ def _text(value: object) -> object:
     """Take a time as RFC 3339 alone: a number, in quotes too, would be read as seconds by one, as milliseconds by
     another."""
     if not isinstance(value, str) or parse_time(value) is None:
-        raise ValueError('a time is written "2027-01-01T00:00:00Z"')
+        raise ValueError('a time is written "2027-01-01T00:00:00Z", and lies in the years 1 to 9999 of UTC')
     return value
 
 
 #: Text as short as ids are.
 Id = Annotated[str, Field(min_length=1, max_length=256, examples=["acme"])]
 #: `"user:ann"`.
-Ref = Annotated[str, Field(min_length=3, max_length=512, pattern=r"^[^:]+:.+$", examples=["user:ann"])]
+Ref = Annotated[str, Field(min_length=3, max_length=512, pattern=r"^[^:\x00]+:[^\x00\n]+$", examples=["user:ann"])]
 Subject = Annotated[str, Field(min_length=3, max_length=512, examples=["user:ann", "group:staff", "anyone"])]
 Role = Annotated[str, Field(min_length=1, max_length=256, examples=["project.editor"])]
 Time = Annotated[AwareDatetime, BeforeValidator(_text), Field(examples=["2027-01-01T00:00:00Z"])]
+#: The beginning of a reference, with its type.
+RefPrefix = Annotated[str, Field(min_length=2, max_length=512, pattern=r"^[^:]+:", examples=["user:an"])]
 Attributes = Annotated[dict[str, Any], Field(max_length=64, examples=[{"plan": "pro"}])]
 
 

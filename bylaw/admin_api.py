@@ -165,7 +165,7 @@ class Conversation:
             raise self._strange("its answer is too long")
         try:
             body = json.loads(raw) if raw else {}
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self._strange("its answer is no JSON") from error
         if not isinstance(body, dict):
             raise self._strange("its answer is no JSON object")

@@ -32,12 +32,14 @@ from sidecar.callers import Caller
 from sidecar.errors import PublicError as Refused
 from sidecar.jwks import Keys
 from sidecar.limits import Limiter
-from sidecar.policies import Policies
+from sidecar.policies import Policies, accept_over
 from sidecar.settings import Settings
 from sidecar.tokens import Verifier
 from store.changes import Writer
 from store.database import Database
 from store.environment import environment
+from store.published import Published
+from store.reading import Reader
 from store.redis_port import Redis
 from store.seed import check_tables
 from store.seen import seen
@@ -124,7 +126,7 @@ class Administration:
             rest.push_async_callback(database.close)
             await check_tables(database)
             if policies is None:
-                policies = await self._load(rest)
+                policies = await self._load(database, rest)
             app = create_app(
                 self._services(database, policies, rest),
                 ENDPOINTS,
@@ -140,8 +142,16 @@ class Administration:
             self.address = _shown(sockets[0], self.place)
             self._rest = rest.pop_all()
 
-    async def _load(self, rest: AsyncExitStack) -> Policies:
-        policies = Policies(self.settings.policies, None, report=self._report, policy_key=self.settings.policy_key)
+    async def _load(self, database: Database, rest: AsyncExitStack) -> Policies:
+        policies = Policies(
+            self.settings.policies,
+            None,
+            report=self._report,
+            policy_key=self.settings.policy_key,
+            accept=accept_over(Reader(database, "administration").has_tenants),
+            published=Published(database),
+        )
+        await policies.catch_up()
         await policies.start()
         watching = asyncio.create_task(policies.watch(asyncio.Event()))
         rest.push_async_callback(_ended, watching)
@@ -152,9 +162,8 @@ class Administration:
         if redis is not None:
             rest.push_async_callback(redis.close)
         writer = Writer(database, hint=redis.publish if redis is not None else None)
-        return Services(
-            database, writer, Receipts(database), lambda: policies.loaded.policy, ring=key_ring(environment())
-        )
+        ring = key_ring(environment())
+        return Services(database, writer, Receipts(database), lambda: policies.loaded.policy, policies, ring=ring)
 
     async def _bearers(self, database: Database, policies: Policies, rest: AsyncExitStack) -> Bearers | None:
         settings = self.settings

@@ -226,7 +226,10 @@ def _add_admin(commands: Commands[argparse.ArgumentParser]) -> None:
     steps = command.add_subparsers(dest="step", metavar="[bootstrap|VERB]")
     bootstrap = steps.add_parser("bootstrap", help="make a key that may do everything, and print it, this once")
     bootstrap.add_argument("--name", default="bootstrap", metavar="NAME", help="as lists call it (bootstrap)")
-    for each in (command, bootstrap):
+    retain = steps.add_parser("retain", help="remove from the store what is kept no longer; for a cron entry")
+    retain.add_argument("--dry-run", action="store_true", help="count what is due, and change nothing")
+    renew = steps.add_parser("reencrypt", help="encrypt anew what is stored under an old key")
+    for each in (command, bootstrap, retain, renew):
         _add_database(each)
         _add_json(each)
     _add_verbs(steps)
@@ -241,29 +244,60 @@ def _add_verbs(steps: Commands[argparse.ArgumentParser]) -> None:
     join = steps.add_parser("add-member", help="make somebody a member of a tenant")
     join.add_argument("--status", choices=("active", "guest", "suspended"), help="(active)")
     leave = steps.add_parser("remove-member", help="end a membership, with all that hangs on it")
+    invite = steps.add_parser("invite", help="invite somebody into a tenant, and print the token, this once")
+    invite.add_argument("--email", metavar="ADDRESS", help="to tell invitations apart; kept encrypted")
+    invite.add_argument("--status", choices=("active", "guest"), help="as what (active)")
+    invite.add_argument("--role", nargs=2, action="append", metavar=("ROLE", "ON"), help="with it; as often as needed")
+    suspend = steps.add_parser("suspend", help="suspend somebody everywhere, in one tenant, or a tenant")
+    resume = steps.add_parser("resume", help="take that back")
+    resume.add_argument("--status", choices=("active", "guest"), help="as what, in a tenant (active)")
     grant = steps.add_parser("grant", help="give a role on something")
     revoke = steps.add_parser("revoke", help="take a role on something away")
     show = steps.add_parser("show", help="show somebody in a tenant: membership, groups, roles")
     can = steps.add_parser("what-can", help="show what somebody may do with something, and why")
     members = steps.add_parser("members", help="list the members of a tenant")
     members.add_argument("--status", choices=("active", "guest", "suspended"), help="only these")
+    tenants = steps.add_parser("tenants", help="list tenants")
+    tenants.add_argument("--status", choices=("active", "suspended", "deleted"), help="only these")
+    tenants.add_argument("--prefix", metavar="TEXT", help="only those whose id begins so")
+    holders = steps.add_parser("holders", help="list who holds what on something")
+    tree = steps.add_parser("tree", help="show what lies in what: the resources of a tenant, or its groups")
+    tree.add_argument("thing", metavar="THING", nargs="?", help="like: project:p1, or group:staff (all of the tenant)")
+    tree.add_argument("--groups", action="store_true", help="groups")
+    tree.add_argument("--depth", metavar="N", help="so many levels (3)")
+    for each in (suspend, resume):
+        each.add_argument("subject", metavar="WHO", help="like: user:ann, service:mail, tenant:acme")
     for each in (join, leave, grant, revoke, show, can):
         each.add_argument("subject", metavar="SUBJECT", help="like: user:ann")
     for each in (grant, revoke):
         each.add_argument("role", metavar="ROLE", help="like: editor")
-    for each in (grant, revoke, can):
+    for each in (grant, revoke, can, holders):
         each.add_argument("on", metavar="ON", help="like: project:p1" + ("" if each is can else "; or system"))
-    for each in (join, grant):
+    for each in (join, grant, invite):
         each.add_argument("--expires", metavar="TIME", help="until when, RFC 3339")
-    writes = (tenant, user, join, leave, grant, revoke)
+    writes = (tenant, user, join, leave, invite, suspend, resume, grant, revoke)
     for each in writes:
         each.add_argument("--wait", action="store_true", help="until no process decides without it any more")
-    for each in (join, leave, grant, revoke, show, can, members):
+    reads = (show, can, members, tenants, holders, tree)
+    for each in (join, leave, invite, suspend, resume, grant, revoke, show, can, members, holders, tree):
         each.add_argument("--tenant", metavar="T", help="in which tenant")
-    for each in (*writes, show, can, members):
+    for each in (*writes, *reads, *_add_policies(steps)):
         each.add_argument("--url", metavar="URL", help="the service (BYLAW_ADMIN, 127.0.0.1:8190)")
         each.add_argument("--key-file", metavar="FILE", help="a file that holds the key (BYLAW_ADMIN_KEY)")
         _add_json(each)
+
+
+def _add_policies(steps: Commands[argparse.ArgumentParser]) -> Sequence[argparse.ArgumentParser]:
+    publish = steps.add_parser("publish", help="upload a policy, and let it decide in every process")
+    publish.add_argument("directory", metavar="DIR", nargs="?", help="with *.bylaw, and bylaw.lock if it is a bundle")
+    publish.add_argument("--note", metavar="TEXT", help="what it is, for people")
+    back = steps.add_parser("rollback", help="let the policy decide again that did before")
+    withdraw = steps.add_parser("withdraw", help="publish none: each process decides by its directory")
+    for each in (publish, back):
+        each.add_argument("--id", metavar="ID", help="one that was uploaded before")
+    for each in (publish, back, withdraw):
+        each.add_argument("--wait", action="store_true", help="until no process decides without it any more")
+    return publish, back, withdraw, steps.add_parser("policies", help="list policies that were uploaded")
 
 
 def _add_audit(commands: Commands[argparse.ArgumentParser]) -> None:

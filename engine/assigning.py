@@ -122,6 +122,18 @@ class Assigner:
             return _refused("requester_right", f"`{asked.reference}` may not ask for it now: {again.message}")
         return Ruling("allowed", "assign", "another who may give it approves", own.at)
 
+    def outside(self, actor: Actor, tenant: str | None, now: int) -> Ruling | None:
+        """Refuse an actor who may do nothing in a tenant, whatever it is; None: he may be one who does.
+
+        Raises:
+            RequestError: as above.
+        """
+        try:
+            Hearing(self.questioner, self.holdings, actor, now).seen(self.names.space(tenant))
+        except RefusedError as refusal:
+            return refusal.ruling
+        return None
+
     def guard(self, change: Change | SetStatus, tenant: str | None, now: int) -> Ruling | None:
         """Refuse a change that takes a role from the last who holds it, whoever makes it; None: nothing speaks against
         it. `rule` asks this by itself; it is for changes to which no `assign` gives the right."""

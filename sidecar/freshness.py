@@ -13,6 +13,11 @@ tenant: `confirmed` speaks for all that is in use.
 
 INVARIANT: one poll at a time: an older answer is never applied after a newer one.
 
+Where a poll finds stream p moved, the policy that decides from there on is made ready before the poll is applied, and
+begins to decide in the same moment: so policy and facts stood together, too. A policy that cannot be had holds nothing
+up but itself: facts move on, and `decided_by` stays where the policy is that still decides. Tokens name that; nobody
+who demands more is answered, and no receipt is given.
+
 A history that is not the one that was followed (a lower number, another head, timeline or store) drops everything.
 """
 
@@ -20,7 +25,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Final, NamedTuple, Protocol
 
 from engine.facts import IMPLICIT_TENANT
@@ -70,9 +75,12 @@ class Freshness:
     Args:
         cache: what changes are applied to.
         on_change: told of the tenants whose facts moved; of None where those of all tenants did.
+        on_policies: makes ready what decides at a revision of stream p, and gives the step that makes it decide, which
+            says whether it does; None: policies come from elsewhere.
         clock: seconds that only go forward, and go on while the machine sleeps.
 
     Attributes:
+        policies: how far stream p is applied. decided_by: of which revision the policy is that decides.
         confirmed: see the module; minus infinity before the first poll.
         epoch: how many polls were applied.
         took: what polls took, until they were answered or given up.
@@ -88,6 +96,7 @@ class Freshness:
         max_staleness_s: float,
         clock: Callable[[], float],
         on_change: Callable[[Iterable[str] | None], None],
+        on_policies: Callable[[int], Awaitable[Callable[[], bool]]] | None = None,
     ) -> None:
         self.cache = cache
         self.max_staleness_s = max_staleness_s
@@ -96,6 +105,7 @@ class Freshness:
         self.line: Line | None = None
         self.former: frozenset[str] = frozenset()
         self.policies = NOWHERE
+        self.decided_by = 0
         self.confirmed = float("-inf")
         self.is_replica = False
         self.is_registered = False
@@ -105,6 +115,7 @@ class Freshness:
         self.wake = asyncio.Event()
         self._poller = poller
         self._on_change = on_change
+        self._on_policies = on_policies
         self._wanted: set[str] = set()
         self._running: asyncio.Task[None] | None = None
         self._queued: asyncio.Task[None] | None = None
@@ -129,8 +140,8 @@ class Freshness:
         held = self.cache.tenants.get(tenant) if tenant else None
         g = self.cache.shared.at.n
         if held is None:
-            return str(Token(self.line, self.policies.n, g))
-        return str(Token(self.line, self.policies.n, g, tenant_digest(tenant), held.at.n))
+            return str(Token(self.line, self.decided_by, g))
+        return str(Token(self.line, self.decided_by, g, tenant_digest(tenant), held.at.n))
 
     async def reach(self, tokens: Iterable[Token], tenants: Iterable[str]) -> None:
         """Apply all that tokens name of what all tenants share, and of these tenants.
@@ -158,7 +169,7 @@ class Freshness:
             # Its numbers say nothing here: of a line that this one took over from, a poll sent from now on is what
             # can be had; of another, and of one that took over from this, nothing.
             return is_polled and (self.line.took_over_from(token.line) or token.line.store in self.former)
-        if token.p > self.policies.n or token.g > self.cache.shared.at.n:
+        if token.p > self.decided_by or token.g > self.cache.shared.at.n:
             return False
         return all(tenant_digest(tenant) != token.tenant or self._applied(tenant) >= token.t for tenant in tenants)
 
@@ -207,7 +218,14 @@ class Freshness:
                 polled = await self._poller.poll(text)
         finally:
             self.took.add(self.clock() - sent)
-        self.apply(polled, asked, sent)
+        self.apply(polled, asked, sent, await self._make_ready(polled))
+
+    async def _make_ready(self, polled: Polled) -> Callable[[], bool] | None:
+        """Make the policy ready that decides where a poll stands; None: it is the one that decides."""
+        at = polled.at.get(POLICIES)
+        if self._on_policies is None or at is None or (polled.moment.line == self.line and at == self.policies):
+            return None
+        return await self._on_policies(at.n)
 
     def _positions(self) -> dict[str, Position]:
         if self.line is None:
@@ -222,12 +240,19 @@ class Freshness:
 
     # --- applying ----------------------------------------------------------------------------------
 
-    def apply(self, polled: Polled, asked: Mapping[str, Position], sent: float) -> None:
+    def apply(
+        self,
+        polled: Polled,
+        asked: Mapping[str, Position],
+        sent: float,
+        decide: Callable[[], bool] | None = None,
+    ) -> None:
         """Take in the answer to a poll. INVARIANT: no await in here.
 
         Args:
             asked: where the streams were that the poll asked for.
             sent: the clock before it was sent.
+            decide: makes the policy decide that was made ready for it, if it is another.
 
         Raises:
             NotAppliedError: it is not taken in.
@@ -245,11 +270,17 @@ class Freshness:
         else:
             sent = min(sent, self._judge_unasked(polled, asked))
             self._advance(polled, asked)
+        self._take_policy(decide)
         self.former = polled.moment.former
         self.confirmed = sent
         self.epoch += 1
         self.receipts = {receipt for receipt, streams in polled.waiting.items() if self._has_applied(streams)}
         self._remember(polled.waiting.values())
+
+    def _take_policy(self, decide: Callable[[], bool] | None) -> None:
+        """Note whose policy decides: after a policy that cannot be had, still the one before."""
+        if self._on_policies is None or (decide is not None and decide()):
+            self.decided_by = self.policies.n
 
     def since(self) -> Since:
         """Tell what a load that begins now can be sure of."""
@@ -322,7 +353,10 @@ class Freshness:
         self.cache.begin_anew(at, at.n)
         if is_told:
             self._learn(self.cache.shared, polled.changes.get(GLOBAL, []))
-        self.policies = polled.at.get(POLICIES, NOWHERE)
+        policies = polled.at.get(POLICIES, NOWHERE)
+        if policies != self.policies:
+            self.decided_by = 0  # it was of a history that is lost, and says nothing in this one
+        self.policies = policies
         self._histories += 1
         self._on_change(None)
 
@@ -375,7 +409,11 @@ class Freshness:
 
     def _has_applied(self, streams: Mapping[str, int]) -> bool:
         """Say whether nothing older than this is decided from here. Of a tenant that is not in use nothing is held."""
-        return all(self._position(stream).n >= n for stream, n in streams.items() if self._is_held(stream))
+        return all(self._counts(stream) >= n for stream, n in streams.items() if self._is_held(stream))
+
+    def _counts(self, stream: str) -> int:
+        """Say from which revision of a stream on decisions are made here."""
+        return self.decided_by if stream == POLICIES else self._position(stream).n
 
     def _is_held(self, stream: str) -> bool:
         tenant = tenant_of(stream)

@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
-from engine import PolicyError
 from engine.authorizer import Questioner
 from engine.policy import BoundFacts, Policy
 from sidecar.freshness import POLL_TIMEOUT_S, Freshness, NotAppliedError
@@ -52,6 +51,7 @@ class Keeper:
 
     Args:
         questioner: what is derived from the facts; None as long as there is no policy.
+        on_policies: as `Freshness` takes it.
         redis_url: where hints come from, beside the database; with `cache_key` also views that other processes loaded.
 
     Raises:
@@ -64,6 +64,7 @@ class Keeper:
         *,
         max_staleness_s: float,
         questioner: Callable[[], Questioner | None],
+        on_policies: Callable[[int], Awaitable[Callable[[], bool]]] | None = None,
         redis_url: str | None = None,
         cache_key: str | None = None,
         name: str | None = None,
@@ -73,7 +74,12 @@ class Keeper:
         self.reader = Reader(self.database, self.name)
         self.cache = Cache(on_turn=lambda tenant: self._forget([tenant]))
         self.freshness = Freshness(
-            self.reader, self.cache, max_staleness_s=max_staleness_s, clock=clock, on_change=self._forget
+            self.reader,
+            self.cache,
+            max_staleness_s=max_staleness_s,
+            clock=clock,
+            on_change=self._forget,
+            on_policies=on_policies,
         )
         self.redis: Redis | None = None
         self.second: SecondLevel | None = None
@@ -133,17 +139,6 @@ class Keeper:
     def bind(self, policy: Policy) -> BoundFacts:
         """Let a policy decide on the store's facts."""
         return BoundFacts(CachedFacts(self.cache, policy.model, self.freshness.token), policy)
-
-    async def accept(self, policy: Policy) -> None:
-        """Refuse a policy that has no tenant where the store has tenants: it would know no wall.
-
-        Raises:
-            PolicyError: it must not decide here.
-        """
-        if not policy.model.has_tenant and await self.reader.has_tenants():
-            raise PolicyError(
-                "no_tenant", "the policy has no `tenant`, but the store has tenants: nothing would keep them apart"
-            )
 
     def _forget(self, tenants: Iterable[str] | None) -> None:
         """Drop what was derived of facts that moved."""

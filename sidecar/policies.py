@@ -1,8 +1,13 @@
-"""The policy that decides and its facts: loaded at start, replaced whole when the disk changes.
+"""The policy that decides and its facts: loaded at start, replaced whole when the disk changes, or the store.
 
 `poll` looks at the disk once and is called every half second; it never sleeps itself, so a test drives it with a clock
 of its own. What it finds is taken once it has stood still for half a second: a directory that is being copied is not a
 policy yet. What cannot be taken is reported, once, and the old one stays. All disk work and compiling runs in a thread.
+
+What is published in the store takes the place of what lies on disk, for as long as it is published. It is taken by
+revisions of stream p: `prepare` loads what decides at one, and gives the step that makes it decide, for whoever follows
+the store to take in the same moment in which that revision begins to count. What cannot be taken is reported there,
+too, and the old one stays; `at` then lags behind, so that nobody takes the old one for what was published.
 
 Of bundles the version that runs is remembered, and a lower one refused, as long as the process lives: it has no disk of
 its own. After a restart any version loads that is signed as it must be.
@@ -15,24 +20,60 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Protocol
 
-from engine import BylawError, diagnostics
+from engine import BylawError, PolicyError, diagnostics
 from engine.bundle import LOCK_NAME
 from engine.policy import Policy
+from engine.source import Source
 from sidecar.readings import Bind, ChangedError, Disk, Loaded, PublicKeys, Reading, load
 from store.errors import UnavailableError
 
 SETTLE_S = 0.5
+#: Reading a published policy that takes longer is given up, to be begun anew.
+READ_S = 2.0
 
 _log = logging.getLogger("bylaw.policies")
 
 
 #: Refuses, by a `BylawError`, a policy that must not decide on the facts that there are.
 Accept = Callable[[Policy], Awaitable[None]]
+#: Makes what was prepared decide; says whether it does now.
+Swap = Callable[[], bool]
+
+
+class Stored(Protocol):
+    """A policy of the store."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def sources(self) -> tuple[Source, ...]: ...
+    @property
+    def lock(self) -> bytes | None: ...
+
+
+class Published(Protocol):
+    """Where published policies are read, as `store.published.Published` does."""
+
+    async def newest(self) -> int: ...
+    async def read(self, n: int) -> Stored | None: ...
 
 
 async def accept_any(_: Policy) -> None:
     """Let every policy decide."""
+
+
+def accept_over(has_tenants: Callable[[], Awaitable[bool]]) -> Accept:
+    """Refuse a policy that has no tenant where the store has tenants: it would know no wall."""
+
+    async def accept(policy: Policy) -> None:
+        if not policy.model.has_tenant and await has_tenants():
+            raise PolicyError(
+                "no_tenant", "the policy has no `tenant`, but the store has tenants: nothing would keep them apart"
+            )
+
+    return accept
 
 
 class Policies:
@@ -41,9 +82,13 @@ class Policies:
     Args:
         policy_key: public keys, as `store.signatures.parse_public_keys` reads them: only bundles that one of them
             signed load; None: nobody need have signed.
+        published: where policies are published; None: nowhere.
+        follow: takes what is committed by now, of whoever follows the store; None: nobody does, so `catch_up` looks.
 
     Attributes:
-        problem: why what lies on disk is not what is loaded; None if it is.
+        problem: why what lies on disk, or is published, is not what is loaded; None if it is.
+        at: up to which revision of stream p what is loaded is what decides.
+        origin: the id of the published policy that is loaded; None: it is the disk's.
         loads, refusals: how often something was loaded, or refused.
 
     Raises:
@@ -61,8 +106,12 @@ class Policies:
         clock: Callable[[], float] = time.monotonic,
         settle_s: float = SETTLE_S,
         policy_key: bytes | str | None = None,
+        published: Published | None = None,
+        follow: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.problem: BylawError | None = None
+        self.at = 0
+        self.origin: str | None = None
         self.loads = self.refusals = 0
         self._disk = Disk(policies, facts, clock=clock)
         self._policy_keys = None if policy_key is None else _parse_keys(policy_key)
@@ -75,6 +124,10 @@ class Policies:
         self._candidate: Reading | None = None
         self._since = 0.0
         self._refused: str | None = None
+        self._published = published
+        self._follow = follow
+        self._is_published = False
+        self._catching_up = asyncio.Lock()
 
     @property
     def is_loaded(self) -> bool:
@@ -88,11 +141,14 @@ class Policies:
         return self._loaded
 
     async def start(self) -> None:
-        """Load for the first time.
+        """Load for the first time, unless a published policy is loaded already.
 
         Raises:
-            BylawError: what lies there is broken.
+            BylawError: what lies there, or is published, is broken.
         """
+        if self._is_published and self._loaded is None and self.problem is not None:
+            said = f"what is published in the store is not loaded:\n{describe(self.problem)}"
+            raise BylawError(self.problem.code, said) from self.problem
         await self.poll()
         while self._loaded is None:
             await asyncio.sleep(self._settle_s)
@@ -119,7 +175,9 @@ class Policies:
         self._disk.forget()
 
     async def poll(self) -> None:
-        """Look at the disk once, and take what has stood still there."""
+        """Look at the disk once, and take what has stood still there, unless a published policy decides."""
+        if self._is_published:
+            return
         reading = await asyncio.to_thread(self._disk.read)
         now = self._clock()
         if self._loaded is not None and reading.digest == self._loaded.reading:
@@ -139,41 +197,120 @@ class Policies:
     async def _take(self, reading: Reading) -> None:
         """Load a reading and let it decide from now on, or say why not."""
         try:
-            loaded = await asyncio.to_thread(
-                load, reading, self._disk.facts, self._loaded, self._bind, self._policy_keys
-            )
-            await self._accept(loaded.policy)
+            loaded = await self._load(reading)
         except ChangedError:
             self._candidate = None
         except UnavailableError as error:
             self.problem = error  # nothing is wrong with what lies there: it is tried again
-        except BylawError as error:
-            self._refuse(reading, error)
-        except Exception:
-            _log.exception("the policy could not be loaded")
-            self._refuse(reading, BylawError("internal", "the policy could not be loaded; the log says more"))
+        except Exception as error:
+            self._refuse(reading, _as_problem(error), "what lies on disk")
         else:
-            before = self._loaded
-            self.loads += 1
-            self._loaded, self._candidate, self._refused, self.problem = loaded, None, None, None
-            if before is not None:
-                self._report(_told(loaded, before))
+            if not self._is_published:  # else something was published meanwhile
+                self._use(loaded)
 
-    def _refuse(self, reading: Reading, error: BylawError) -> None:
+    def _use(self, loaded: Loaded) -> None:
+        before = self._loaded
+        self.loads += 1
+        self._loaded, self._candidate, self._refused, self.problem = loaded, None, None, None
+        if before is not None or self.origin is not None:
+            self._report(_told(loaded, before, self.origin))
+
+    def _refuse(self, reading: Reading, error: BylawError, what: str) -> None:
         self._refused, self.problem = reading.digest, error
         self.refusals += 1
         if self._loaded is not None:
-            self._report(
-                f"what lies on disk is not loaded, what was loaded before goes on deciding:\n{describe(error)}"
-            )
+            self._report(f"{what} is not loaded, what was loaded before goes on deciding:\n{describe(error)}")
+
+    # --- what is published --------------------------------------------------------------------------
+
+    async def prepare(self, n: int) -> Swap:
+        """Load what decides at a revision of stream p; return the step that makes it decide.
+
+        Raises:
+            StoreError, TimeoutError: the store does not answer.
+        """
+        stored = None
+        if self._published is not None:
+            async with asyncio.timeout(READ_S):
+                stored = await self._published.read(n)
+        if stored is None and not self._is_published:
+            return lambda: self._stand(n)  # the disk's decides, as before
+        if stored is not None and stored.id == self.origin and self.problem is None:
+            return lambda: self._stand(n)
+        reading = await self._read(stored)
+        try:
+            loaded = await self._load(reading)
+        except (UnavailableError, TimeoutError):
+            raise
+        except Exception as error:
+            problem = _as_problem(error)
+            return lambda: self._keep_old(reading, problem, is_published=stored is not None)
+        return lambda: self._replace(loaded, stored, n)
+
+    async def _read(self, stored: Stored | None) -> Reading:
+        if stored is None:
+            return await asyncio.to_thread(self._disk.read)
+        return Reading(f"published {stored.id}", stored.sources, lock=stored.lock)
+
+    async def _load(self, reading: Reading) -> Loaded:
+        loaded = await asyncio.to_thread(load, reading, self._disk.facts, self._loaded, self._bind, self._policy_keys)
+        await self._accept(loaded.policy)
+        return loaded
+
+    def _stand(self, n: int) -> bool:
+        self.at = n
+        return True
+
+    def _replace(self, loaded: Loaded, stored: Stored | None, n: int) -> bool:
+        self._is_published = stored is not None
+        self.origin = None if stored is None else stored.id
+        self._use(loaded)
+        return self._stand(n)
+
+    def _keep_old(self, reading: Reading, error: BylawError, *, is_published: bool) -> bool:
+        self._is_published = self._is_published or is_published
+        self._refuse(reading, error, "what is published" if is_published else "what lies on disk")
+        return False
+
+    async def catch_up(self) -> None:
+        """Take what is published by now. Where it cannot be taken, `at` stays behind.
+
+        Raises:
+            StoreError, TimeoutError: the store does not answer.
+        """
+        if self._follow is not None:
+            await self._follow()
+        elif self._published is not None:
+            async with self._catching_up:
+                n = await self._published.newest()
+                if n != self.at:
+                    (await self.prepare(n))()
+
+    async def judge(self, sources: tuple[Source, ...], lock: bytes | None) -> Policy:
+        """Hold a policy that is to be published to all that is asked of one that decides here.
+
+        Raises:
+            BylawError: it must not follow the one that decides.
+        """
+        reading = Reading("to be published", sources, lock=lock)
+        return (await self._load(reading)).policy
 
 
-def _told(loaded: Loaded, before: Loaded) -> str:
+def _as_problem(error: Exception) -> BylawError:
+    """Say what is wrong; of what should not have happened, the log does."""
+    if isinstance(error, BylawError):
+        return error
+    _log.error("the policy could not be loaded", exc_info=error)
+    return BylawError("internal", "the policy could not be loaded; the log says more")
+
+
+def _told(loaded: Loaded, before: Loaded | None, origin: str | None) -> str:
     """Tell a person what was loaded."""
-    text = f"loaded policy {loaded.policy.digest}, facts {loaded.facts.revision}"
+    published = "" if origin is None else f", published as {origin}"
+    text = f"loaded policy {loaded.policy.digest}{published}, facts {loaded.facts.revision}"
     if loaded.lock is not None:
         return f"{text}, version {loaded.lock.version}{' (rollback)' if loaded.lock.rollback else ''}"
-    if before.lock is not None:
+    if before is not None and before.lock is not None and origin is None:
         return f"{text}; {LOCK_NAME} is gone: from now on whatever lies in the directory loads"
     return text
 

@@ -49,7 +49,7 @@ from sidecar.keys import (
     Checks,
 )
 from sidecar.middleware import make_guard, nothing_there, serve
-from sidecar.policies import Policies, accept_any
+from sidecar.policies import Policies, Swap, accept_any, accept_over
 from sidecar.settings import Settings
 from sidecar.siblings import Siblings
 from sidecar.slow_lane import SlowLane
@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from sidecar.keeper import Keeper
     from sidecar.stored_callers import Kind
     from sidecar.tls import Renewing
+    from store.published import Published
 
 #: After SIGTERM, for requests that are already on the wire of an open connection.
 GRACE_S = 0.25
@@ -109,9 +110,11 @@ class Service:
             settings.facts,
             report=report,
             bind=self.keeper.bind if self.keeper else None,
-            accept=self.keeper.accept if self.keeper else accept_any,
+            accept=accept_over(self.keeper.reader.has_tenants) if self.keeper else accept_any,
             settle_s=settings.watch_s,
             policy_key=settings.policy_key,
+            published=self._make_published(),
+            follow=self.keeper.freshness.poll if self.keeper else None,
         )
         self.decider = self._make_decider()
         self.keys = self._make_keys()
@@ -143,14 +146,25 @@ class Service:
         def questioner() -> Questioner | None:
             return self.policies.loaded.facts.questioner if self.policies.is_loaded else None
 
+        async def prepare(n: int) -> Swap:
+            return await self.policies.prepare(n)  # the keeper is made first
+
         settings = self.settings
         return Keeper(
             settings.database_url,
             max_staleness_s=settings.max_staleness_s,
             questioner=questioner,
+            on_policies=prepare,
             redis_url=settings.redis_url,
             cache_key=settings.cache_key,
         )
+
+    def _make_published(self) -> Published | None:
+        if self.keeper is None:
+            return None
+        from store.published import Published  # the same
+
+        return Published(self.keeper.database)
 
     def _make_decider(self) -> Decider:
         keeper = self.keeper

@@ -6,6 +6,9 @@ elsewhere tells it from the one that was written.
 
 A chain is followed row by row, out of the database or out of an export of it. An export has the rows as they are
 stored, so persons stay behind their pseudonyms, and erasure leaves exports whole too. It may hold several streams.
+
+What was refused stands in chains of the same form (`refusals`), and whatever is said here of a stream holds of them.
+Only, where nothing was refused yet there is no head, and that is no fault.
 """
 
 from __future__ import annotations
@@ -20,8 +23,26 @@ from sqlalchemy import ColumnElement, Table, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from store.changes import chained
-from store.streams import GLOBAL, NOWHERE, POLICIES, Position, in_lock_order, stream_of, tenant_of
-from store.tables import audit_log, names, platform_audit_log, revisions
+from store.streams import (
+    GLOBAL,
+    NOWHERE,
+    POLICIES,
+    Position,
+    in_lock_order,
+    is_of_refusals,
+    refused_in,
+    stream_of,
+    tenant_of,
+)
+from store.tables import (
+    audit_log,
+    names,
+    platform_audit_log,
+    platform_refusals,
+    refusal_heads,
+    refusals,
+    revisions,
+)
 
 PAGE: Final = 1000
 _NO_HEADS: Final[Mapping[str, Position]] = MappingProxyType({})
@@ -91,9 +112,9 @@ async def verify_part(
             break
         if rows == limit and head is not None and row.n < head.n:
             return Verdict(stream, chain.at, 0, None), True
-    if head is None:
+    if head is None and (chain.at.n or not is_of_refusals(stream)):
         chain.break_at(chain.at.n, "the stream has no head")
-    elif chain.at.n > head.n:
+    elif head is not None and chain.at.n > head.n:
         chain.break_at(head.n + 1, "the row comes after the head of the stream")
     return chain.verdict(), False
 
@@ -160,9 +181,15 @@ async def all_streams(connection: AsyncConnection) -> list[str]:
     return in_lock_order([GLOBAL, POLICIES, *counted, *map(stream_of, named)])
 
 
+def refusals_of(streams: Iterable[str]) -> list[str]:
+    """Name the chains of refusals that lie beside streams."""
+    return [refused_in(owner) for owner in dict.fromkeys(map(tenant_of, streams))]
+
+
 async def head_of(connection: AsyncConnection, stream: str) -> Position | None:
     """Return how far a stream is; None: it has no counter."""
-    found = await connection.execute(select(revisions.c.n, revisions.c.head).where(revisions.c.stream == stream))
+    table = refusal_heads if is_of_refusals(stream) else revisions
+    found = await connection.execute(select(table.c.n, table.c.head).where(table.c.stream == stream))
     row = found.one_or_none()
     return Position(row.n, row.head) if row is not None else None
 
@@ -170,9 +197,10 @@ async def head_of(connection: AsyncConnection, stream: str) -> Position | None:
 def log_of(stream: str) -> tuple[Table, ColumnElement[bool]]:
     """Name the table that holds the rows of a stream, and the condition that picks them."""
     owner = tenant_of(stream)
+    shared, own = (platform_refusals, refusals) if is_of_refusals(stream) else (platform_audit_log, audit_log)
     if owner is None:
-        return platform_audit_log, platform_audit_log.c.stream == stream
-    return audit_log, audit_log.c.tenant_id == owner
+        return shared, shared.c.stream == stream
+    return own, own.c.tenant_id == owner
 
 
 # --- following a chain ----------------------------------------------------------------------------------

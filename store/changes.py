@@ -55,15 +55,22 @@ MAX_KEYS: Final = 1000
 PRUNE_EVERY: Final = 64
 #: Who writes when nobody in particular does.
 SYSTEM_ACTOR: Final = "system:system"
+#: So often a write is begun again because it turned out to concern more tenants.
+SHARING_TRIES: Final = 8
 #: So long a write that is committed waits for its hint.
 HINT_TIMEOUT_S: Final = 0.25
 
 
 class NeedsSharedError(RefusedError):
-    """The write turned out to change what all tenants share, and had not locked it: begin it again with `shared`."""
+    """The write turned out to change what all tenants share, and had not locked it: begin it again with `shared`.
 
-    def __init__(self) -> None:
+    Args:
+        others: tenants that it concerns, too, whose logs are to tell of it.
+    """
+
+    def __init__(self, others: Iterable[str] = ()) -> None:
         super().__init__("needs_shared", "this changes what all tenants share: write again with `shared`")
+        self.others = frozenset(others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +112,21 @@ class Write:
         """The streams that move."""
         return list(self._before)
 
-    def want_shared(self) -> None:
+    def want_shared(self, others: Iterable[str] = ()) -> None:
         """Demand that what all tenants share is locked.
+
+        Args:
+            others: tenants that it concerns, too: whoever begins again locks their streams.
 
         Raises:
             NeedsSharedError: it is not.
         """
         if GLOBAL not in self._before:
-            raise NeedsSharedError
+            raise NeedsSharedError(others)
+
+    def locked(self, *tenants: str) -> frozenset[str]:
+        """Name the streams of those tenants whose logs this write can tell something."""
+        return frozenset(map(stream_of, tenants)) & self._before.keys()
 
     def touch(self, stream: str, *keys: str) -> None:
         """Note what changed.
@@ -149,6 +163,17 @@ class Write:
         if missing:
             raise RuntimeError(f"stream {missing[0]} was not locked when the write began")
         self._entries.append(_Entry(action, frozenset(told), detail))
+
+    @asynccontextmanager
+    async def part(self) -> AsyncIterator[None]:
+        """Do a part of the write that, if it fails, is undone by itself: its rows, and what was noted of them."""
+        keys, entries = {stream: set(known) for stream, known in self._keys.items()}, list(self._entries)
+        try:
+            async with self.connection.begin_nested():
+                yield
+        except BaseException:
+            self._keys, self._entries = keys, entries
+            raise
 
     async def begin_stream(self, tenant: str) -> None:
         """Begin the stream of a tenant that this write makes: the write is its first revision."""
@@ -230,6 +255,7 @@ async def writing(
     shared: bool = False,
     others: Iterable[str] = (),
     making: bool = False,
+    publishing: bool = False,
     actor: str = SYSTEM_ACTOR,
     clock: Clock = time.time_ns,
 ) -> AsyncIterator[Write]:
@@ -240,6 +266,7 @@ async def writing(
         shared: rows of all tenants are written, too: stream g moves.
         others: tenants whose streams move without that their rows are seen.
         making: the tenant is not there yet, and is made by this write (`Write.begin_stream`).
+        publishing: stream p moves, in the place of g.
         actor: who does it, `"user:ann"`.
 
     Raises:
@@ -249,7 +276,9 @@ async def writing(
     wanted = {stream_of(name) for name in others}
     if tenant is not None and not making:
         wanted.add(stream_of(tenant))
-    if shared or making or tenant is None:
+    if publishing:
+        wanted.add(POLICIES)
+    if shared or making or (tenant is None and not publishing):
         wanted.add(GLOBAL)
     async with database.changing(tenant) as connection:
         before = {stream: await _advance(connection, stream) for stream in in_lock_order(wanted)}
@@ -293,6 +322,7 @@ class Writer:
         shared: bool = False,
         others: Iterable[str] = (),
         making: bool = False,
+        publishing: bool = False,
         actor: str = SYSTEM_ACTOR,
     ) -> AsyncIterator[Write]:
         """Open a write, as `writing` does; once it is committed, `token` is set and the hint is on its way.
@@ -308,6 +338,7 @@ class Writer:
                 shared=shared,
                 others=others,
                 making=making,
+                publishing=publishing,
                 actor=actor,
                 clock=self._clock,
             ) as write:
@@ -324,14 +355,18 @@ class Writer:
         others: Iterable[str] = (),
         actor: str = SYSTEM_ACTOR,
     ) -> Write:
-        """Do work in a write; begin the write again, shared, if it turns out that it must be."""
-        named = list(others)
-        try:
-            async with self.write(tenant=tenant, shared=shared, others=named, actor=actor) as write:
-                await work(write)
-        except NeedsSharedError:
-            async with self.write(tenant=tenant, shared=True, others=named, actor=actor) as write:
-                await work(write)
+        """Do work in a write; begin the write again, shared, if it turns out that it must be, with the tenants that it
+        concerns."""
+        named = set(others)
+        for _ in range(SHARING_TRIES):
+            try:
+                async with self.write(tenant=tenant, shared=shared, others=named, actor=actor) as write:
+                    await work(write)
+                return write
+            except NeedsSharedError as error:
+                shared, named = True, named | error.others
+        async with self.write(tenant=tenant, shared=shared, others=named, actor=actor) as write:
+            await work(write)
         return write
 
     async def _tell(self, hint: Hint, streams: list[str]) -> None:

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Final, TypeVar
+from functools import partial
+from typing import Final, Protocol, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -65,7 +66,20 @@ async def decide_within(connection: AsyncConnection, policy: Policy, request: Re
     return await seen(connection, tenant_of(connection), policy, attempt)
 
 
-async def seen(connection: AsyncConnection, tenant: str, policy: Policy, attempt: Callable[[SeenFacts], T]) -> T:
+class Run(Protocol):
+    """Makes a call, here or beside the loop."""
+
+    async def __call__(self, call: Callable[[], T], /) -> T: ...
+
+
+async def at_once(call: Callable[[], T]) -> T:
+    """Make a call here and now: most are a matter of microseconds."""
+    return call()
+
+
+async def seen(
+    connection: AsyncConnection, tenant: str, policy: Policy, attempt: Callable[[SeenFacts], T], *, run: Run = at_once
+) -> T:
     """Make an attempt come true on what a transaction shows.
 
     Args:
@@ -74,6 +88,7 @@ async def seen(connection: AsyncConnection, tenant: str, policy: Policy, attempt
         attempt: makes the whole answer, and nothing else. It is made several times, first on facts that are not whole,
             and the last time counts: what it returns, or raises. An attempt of many questions asks all of them before
             it looks at an answer; what it does not come to ask costs a load of its own.
+        run: makes attempts; those that take long can be made in a thread.
 
     Raises:
         UnfitError: the transaction, or a question, is of another tenant; or the database is a replica.
@@ -82,18 +97,18 @@ async def seen(connection: AsyncConnection, tenant: str, policy: Policy, attempt
     if tenant != tenant_of(connection):
         raise _of_another(tenant_of(connection), tenant)
     snapshot = Snapshot(connection, tenant)
-    wanted = _first_wanted(tenant, policy, attempt)
+    wanted = await run(lambda: _first_wanted(tenant, policy, attempt))
     for _ in range(ROUNDS):
         loaded = await snapshot.load(wanted)
         if loaded.moment.is_replica:
             raise UnfitError("replica", "the database is a replica, which may lag behind by any time: ask the primary")
         shown = _Shown(tenant, loaded)
-        missing = _missing(shown, policy, attempt)
+        missing = await run(partial(_missing, shown, policy, attempt))
         if missing:
             wanted.add(missing)
             continue
         try:
-            return attempt(SeenFacts(_ShownFacts(shown, policy.model), policy))
+            return await run(partial(attempt, SeenFacts(_ShownFacts(shown, policy.model), policy)))
         except _OtherTenantError as error:
             raise _of_another(tenant, error.tenant) from error
         except NotLoadedError:

@@ -2,6 +2,7 @@
 
 A stream is a counter that every write to what it covers moves: `g` for what all tenants share, `p` for published
 policies, `t:TENANT` for what one tenant owns. Its name sorts as it must be locked: g, p, then tenants in byte order.
+What was refused has chains of the same form, `r` and `r:TENANT`, beside these: it changes nothing, so nobody follows.
 
 A key names one view, within its stream. It is text and is never looked for by pattern, so no part of it needs
 escaping: the type of a principal or resource has no colon.
@@ -17,6 +18,8 @@ from typing import Final, NamedTuple
 
 GLOBAL: Final = "g"
 POLICIES: Final = "p"
+#: The chain of what was refused where no tenant is concerned; no facts are in it, and nobody follows it.
+REFUSED: Final = "r"
 #: The whole stream: what follows it drops all that it holds.
 EVERYTHING: Final = "*"
 #: The tenant's attributes and its own roles.
@@ -40,9 +43,18 @@ def stream_of(tenant: str) -> str:
     return f"t:{tenant}"
 
 
+def refused_in(tenant: str | None) -> str:
+    """Name the chain of what was refused in a tenant; None: in none that there is."""
+    return REFUSED if tenant is None else f"{REFUSED}:{tenant}"
+
+
+def is_of_refusals(stream: str) -> bool:
+    return stream == REFUSED or stream.startswith(f"{REFUSED}:")
+
+
 def tenant_of(stream: str) -> str | None:
-    """Name the tenant that a stream belongs to; None for `g` and `p`."""
-    return stream[2:] if stream.startswith("t:") else None
+    """Name the tenant that a stream belongs to; None for `g`, `p` and `r`."""
+    return stream[2:] if stream.startswith(("t:", "r:")) else None
 
 
 def in_lock_order(streams: Iterable[str]) -> list[str]:

@@ -68,6 +68,7 @@ def _flag(name: str) -> Column[bool]:
 
 _ATTRIBUTES = "attributes"
 _LIVE = text("NOT deleted")
+_ENDS = text("expires IS NOT NULL")
 
 # --- the protocol: counters, keys, receipts -----------------------------------------------------------
 
@@ -102,6 +103,31 @@ settle_acks = Table(
     _key("settle_id"),
     _key("sidecar_id"),
     ForeignKeyConstraint(["settle_id"], ["settle.id"], ondelete="CASCADE"),
+)
+
+# --- published policies: stream p ---------------------------------------------------------------------
+
+#: What was uploaded: files by name as a JSON object, and the text of their lock; never changed.
+policies = Table(
+    "policies",
+    meta,
+    _key("id"),
+    _word("digest"),
+    _word("files"),
+    _maybe("lock"),
+    _word("note"),
+    _word("made"),
+    _word("made_by"),
+)
+#: What decides from a revision of the stream on; NULL: what each process finds in its directory.
+publications = Table(
+    "publications",
+    meta,
+    Column("n", BigInteger(), primary_key=True, autoincrement=False),
+    _maybe("policy_id"),
+    _word("at"),
+    _word("by"),
+    ForeignKeyConstraint(["policy_id"], ["policies.id"]),
 )
 
 # --- what all tenants share: stream g -----------------------------------------------------------------
@@ -166,6 +192,8 @@ links = Table(
     ForeignKeyConstraint(["tenant_id"], ["tenants.id"]),
     Index(None, "tenant_id", "place_type", "place_id"),
     Index(None, "home_id", "type", "id"),
+    Index("ix_links_listed", "tenant_id", "type", "id", "home_id", "place_type", "place_id", "role", "starts"),
+    Index("ix_links_expiring", "tenant_id", "expires", postgresql_where=_ENDS, sqlite_where=_ENDS),
 )
 #: Tokens that count no more though their time has not come.
 blocked_tokens = Table(
@@ -264,6 +292,53 @@ erasures = Table(
     _maybe("done_at"),
 )
 
+# --- retention, of all tenants --------------------------------------------------------------------------
+
+#: How many days something is kept; what has no row is kept as long as is usual.
+retention_periods = Table("retention_periods", meta, _key("name"), Column("days", Integer(), nullable=False))
+#: Users, services and groups of the platform that were deleted. NULL `cleared_at`: tenants may still have rows of them;
+#: NULL `forgotten_at`: it may still be known who it was.
+departures = Table(
+    "departures", meta, _key("type"), _key("id"), _word("deleted_at"), _maybe("cleared_at"), _maybe("forgotten_at")
+)
+
+# --- what was refused: chains of their own ------------------------------------------------------------
+
+#: How far each chain of refusals is: the number and the hash of its last row.
+refusal_heads = Table("refusal_heads", meta, _key("stream"), Column("n", BigInteger(), nullable=False), _word("head"))
+#: What was refused to whom where no tenant was named that there is: stream r.
+platform_refusals = Table(
+    "platform_refusals",
+    meta,
+    _key("stream"),
+    Column("n", BigInteger(), primary_key=True, autoincrement=False),
+    _word("at"),
+    _word("actor"),
+    _word("entries"),
+    _word("before"),
+    _word("hash"),
+)
+#: What was refused to whom in a tenant: stream r:TENANT. Of one tenant, as those below.
+refusals = Table(
+    "refusals",
+    meta,
+    _key("tenant_id"),
+    Column("n", BigInteger(), primary_key=True, autoincrement=False),
+    _word("at"),
+    _word("actor"),
+    _word("entries"),
+    _word("before"),
+    _word("hash"),
+)
+#: What a tenant demands of invitations, links and keys: a JSON object.
+tenant_security = Table(
+    "tenant_security",
+    meta,
+    _key("tenant_id"),
+    _word("settings"),
+    ForeignKeyConstraint(["tenant_id"], ["tenants.id"]),
+)
+
 # --- what one tenant owns: stream t:TENANT ------------------------------------------------------------
 
 tenant_profiles = Table(
@@ -273,7 +348,17 @@ tenant_profiles = Table(
     _word(_ATTRIBUTES),
     ForeignKeyConstraint(["tenant_id"], ["tenants.id"]),
 )
-memberships = Table("memberships", meta, _key("tenant_id"), _key("type"), _key("id"), _word("status"), *_times())
+memberships = Table(
+    "memberships",
+    meta,
+    _key("tenant_id"),
+    _key("type"),
+    _key("id"),
+    _word("status"),
+    *_times(),
+    Index(None, "tenant_id", "status", "type", "id"),
+    Index("ix_memberships_expiring", "tenant_id", "expires", postgresql_where=_ENDS, sqlite_where=_ENDS),
+)
 groups = Table("groups", meta, _key("tenant_id"), _key("id"), _word(_ATTRIBUTES), _flag("deleted"))
 group_nestings = Table(
     "group_nestings",
@@ -295,7 +380,7 @@ group_members = Table(
     Column("starts", _text(), primary_key=True, server_default=""),
     _maybe("expires"),
     ForeignKeyConstraint(["tenant_id", "group_id"], ["groups.tenant_id", "groups.id"]),
-    Index(None, "tenant_id", "group_id"),
+    Index("ix_group_members_listed", "tenant_id", "group_id", "type", "id", "starts"),
 )
 #: `subject_type` is `user`, `service`, `group` or `anyone` (then the id is `anyone` too).
 assignments = Table(
@@ -309,10 +394,28 @@ assignments = Table(
     _key("role"),
     Column("starts", _text(), primary_key=True, server_default=""),
     _maybe("expires"),
-    Index(None, "tenant_id", "place_type", "place_id"),
-    Index("ix_assignments_expiring", "tenant_id", "expires", postgresql_where=text("expires IS NOT NULL"),
-          sqlite_where=text("expires IS NOT NULL")),
-)  # fmt: skip
+    Index(
+        "ix_assignments_places",
+        "tenant_id",
+        "place_type",
+        "place_id",
+        "subject_type",
+        "subject_id",
+        "role",
+        "starts",
+    ),
+    Index(
+        "ix_assignments_roles",
+        "tenant_id",
+        "role",
+        "subject_type",
+        "subject_id",
+        "place_type",
+        "place_id",
+        "starts",
+    ),
+    Index("ix_assignments_expiring", "tenant_id", "expires", postgresql_where=_ENDS, sqlite_where=_ENDS),
+)
 resources = Table(
     "resources",
     meta,
@@ -326,7 +429,16 @@ resources = Table(
     ForeignKeyConstraint(
         ["tenant_id", "parent_type", "parent_id"], ["resources.tenant_id", "resources.type", "resources.id"]
     ),
-    Index("ix_resources_children", "tenant_id", "parent_type", "parent_id", postgresql_where=_LIVE, sqlite_where=_LIVE),
+    Index(
+        "ix_resources_children",
+        "tenant_id",
+        "parent_type",
+        "parent_id",
+        "type",
+        "id",
+        postgresql_where=_LIVE,
+        sqlite_where=_LIVE,
+    ),
 )
 #: Roles that a tenant made: the type they are held on, and a JSON list of patterns.
 custom_roles = Table(
@@ -375,6 +487,9 @@ approvals = Table(
     Index("ix_approvals_pending", "tenant_id", "place_type", "place_id", "role", postgresql_where=_PENDING,
           sqlite_where=_PENDING),
 )  # fmt: skip
+#: How something was asked for that is judged again later, of an `approval` or an `invitation`: JSON, encrypted if there
+#: are keys. The row goes when nobody need judge any more.
+circumstances = Table("circumstances", meta, _key("tenant_id"), _key("kind"), _key("id"), _word("said"))
 #: One row per revision: what was done by whom, chained by SHA-256.
 audit_log = Table(
     "audit_log",
@@ -391,5 +506,5 @@ audit_log = Table(
 #: Tables of one tenant, under row-level security.
 OWNED = (
     tenant_profiles, memberships, groups, group_nestings, group_members, assignments, resources, custom_roles,
-    invitations, approvals, audit_log,
+    invitations, approvals, circumstances, audit_log, refusals, tenant_security,
 )  # fmt: skip

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from admin.access import service
+from admin.access.aside import slot
 from admin.access.wire import Access, AccessQuery, Explanation, Question
 from admin.actors import EndUser, Key
 from admin.door import want
@@ -34,7 +35,7 @@ async def read_access(ask: Ask) -> Answer:
     every = sorted(type_of(policy.model, kind, "query.resource").actions)
     left = [action for action in every if action > after]
     page, more = left[: query.limit], len(left) > query.limit
-    async with reading(ask, ask.tenant) as connection:
+    async with slot(), reading(ask, ask.tenant) as connection:
         is_told_why = await _is_told_why(ask, connection, subject)
         asked = service.questions(ask, subject, resource, page)
         items, revision = await service.decide_all(connection, ask.tenant, policy, asked, is_told_why=is_told_why)
@@ -58,7 +59,7 @@ async def explain(ask: Ask) -> Answer:
     asked = Request(
         ask.tenant, subject, new.action, resource, context=new.context or None, now=service.instant(ask.now)
     )
-    async with reading(ask, ask.tenant) as connection:
+    async with slot(), reading(ask, ask.tenant) as connection:
         await want(ask, connection, "read_access", ask.tenant)
         await _want_tenant(ask, connection)
         return Answer(Explanation(reasoning=await service.reason(connection, ask.tenant, policy, asked)))

@@ -7,6 +7,7 @@ from typing import Final
 from admin.api_keys.wire import Key, MadeKey, NewKey
 from admin.endpoint import Answer, Ask, Endpoint, Need
 from admin.paging import Page, PageQuery, read_cursor, write_cursor
+from admin.security.service import check_key
 from admin.wire import nanoseconds, shown_time
 from admin.writing import changing, reading
 from engine.facts import NEVER
@@ -30,10 +31,10 @@ async def list_keys(ask: Ask) -> Answer:
 async def make_key(ask: Ask) -> Answer:
     new: NewKey = ask.body
     key = new_key()
+    expires = nanoseconds(new.expires, NEVER)
     async with changing(ask) as changed:
-        made = await api_keys.make(
-            changed.write, key, new.name, scopes=new.scopes, expires=nanoseconds(new.expires, NEVER)
-        )
+        made = await api_keys.make(changed.write, key, new.name, scopes=new.scopes, expires=expires)
+        await check_key(ask.services.database, new.scopes, expires, now=ask.now)
     said = MadeKey(id=made, key=key, name=new.name, scopes=sorted(set(new.scopes)))
     return changed.answer(said, location=f"/keys/{made}")
 

@@ -12,7 +12,7 @@ from admin.endpoint import Answer, Ask, Endpoint, Need
 from admin.errors import forbidden, not_found
 from admin.paging import Page, PageQuery, read_cursor, write_cursor
 from admin.wire import shown_time
-from admin.writing import changing, reading, rewriting
+from admin.writing import Sharing, changing, reading, rewriting
 from store.writes import approvals
 from store.writes.approvals import Approval as Stored
 
@@ -35,14 +35,14 @@ async def approve(ask: Ask) -> Answer:
         waiting = await approvals.read(connection, ask.tenant, ask.path["id"])
     if waiting is None:
         raise not_found("request for approval of that id")
-    home = getattr(changes.read(waiting.what)[0], "home", None)  # what is asked for never changes
+    home = getattr(changes.read(waiting.what), "home", None)  # what is asked for never changes
     others = [home] if home is not None else []
 
-    async def work(shared: bool) -> Answer:
+    async def work(shared: Sharing) -> Answer:
         async with changing(ask, tenant=ask.tenant, shared=shared or bool(others), others=others) as changed:
             stored = await approvals.decide(changed.write, ask.path["id"], is_approved=True)
-            change, asked_by = changes.read(stored.what)
-            await want_approval(ask, changed.write, stored, change, asked_by)
+            change = changes.read(stored.what)
+            await want_approval(ask, changed.write, stored, change, changes.read_asker(ask, stored))
             await changes.perform(ask, changed.write, change)
         return changed.answer(_shown(stored))
 
@@ -52,8 +52,7 @@ async def approve(ask: Ask) -> Answer:
 async def refuse(ask: Ask) -> Answer:
     async with changing(ask, tenant=ask.tenant) as changed:
         stored = await approvals.decide(changed.write, ask.path["id"], is_approved=False)
-        change, asked_by = changes.read(stored.what)
-        await want_approval(ask, changed.write, stored, change, asked_by)
+        await want_approval(ask, changed.write, stored, changes.read(stored.what), changes.read_asker(ask, stored))
     return changed.answer(_shown(stored))
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, Tag
 
+from admin.bulk import MAX_ITEMS, told_apart
 from admin.errors import not_found
-from admin.paging import PageQuery
+from admin.opaque import read_opaque, write_opaque
+from admin.paging import MAX_CURSOR, EndingQuery, PageQuery
 from admin.wire import Role, Shape, Subject, Time
 
 
@@ -24,6 +23,31 @@ class NewAssignment(Shape):
     expires: Time | None = None
 
 
+class MakeAssignment(NewAssignment):
+    """One of many: to be made."""
+
+    op: Literal["make"] = "make"
+
+
+class DeleteAssignment(Shape):
+    """One of many: to be taken away."""
+
+    op: Literal["delete"]
+    id: str = Field(min_length=1, max_length=MAX_CURSOR)
+
+
+AssignmentItem = Annotated[
+    Annotated[MakeAssignment, Tag("(make)")] | Annotated[DeleteAssignment, Tag("(delete)")],
+    told_apart("make", "delete"),
+]
+
+
+class BulkAssignments(Shape):
+    """Many assignments to be made or taken away, one after the other."""
+
+    items: list[AssignmentItem] = Field(min_length=1, max_length=MAX_ITEMS)
+
+
 class Assignment(Shape):
     """An assignment."""
 
@@ -35,12 +59,20 @@ class Assignment(Shape):
     expires: str | None = None
 
 
-class AssignmentQuery(PageQuery):
-    """Which of them: by who holds, by what is held, or by where."""
+class AssignmentQuery(EndingQuery):
+    """Which of them: by who holds, by what is held, or by where; and in which order."""
 
     subject: Subject | None = None
     role: Role | None = None
-    on: str | None = Field(default=None, max_length=512)
+    on: str | None = Field(default=None, min_length=1, max_length=512, examples=["project:p1"])
+
+
+class SystemAssignmentQuery(PageQuery):
+    """Which of those on `system`, and in which order."""
+
+    subject: Subject | None = None
+    role: Role | None = None
+    sort: Literal["subject", "-subject"] = Field(default="subject", description="`-`: from the end")
 
 
 class Named(NamedTuple):
@@ -54,8 +86,7 @@ class Named(NamedTuple):
 
 def write_id(named: Named) -> str:
     """Write an assignment's id."""
-    said = json.dumps(named, ensure_ascii=False, separators=(",", ":"))
-    return base64.urlsafe_b64encode(said.encode()).decode().rstrip("=")
+    return write_opaque(named)
 
 
 def read_id(text: str) -> Named:
@@ -64,10 +95,7 @@ def read_id(text: str) -> Named:
     Raises:
         PublicError: it names none.
     """
-    try:
-        said = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-    except (ValueError, binascii.Error) as error:
-        raise not_found("assignment of that id") from error
-    if not isinstance(said, list) or len(said) != len(Named._fields) or not all(isinstance(one, str) for one in said):
+    said = read_opaque(text, (str,) * len(Named._fields))
+    if said is None:
         raise not_found("assignment of that id")
     return Named(*said)

@@ -1,8 +1,8 @@
 """Endpoints of the audit logs: a tenant's at `/tenants/{tenant}/audit`, those that belong to none at `/audit`.
 
-What was done stands there, by whom and when. What was refused does not yet: a refusal changes nothing and moves no
-stream, so no chain has a place for it. An export is read in several snapshots, since a log only grows; its last line is
-the head of the log at the moment it was asked for, which `bylaw audit verify` can be given.
+What was done stands there, by whom and when. What was refused changes nothing and moves no stream, so it has a log of
+its own beside each: `outcome=refused` asks for that. An export is read in several snapshots, since a log only grows;
+its last line is the head of the log at the moment it was asked for, which `bylaw audit verify` can be given.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from admin.audit import service
 from admin.audit.wire import (
     AuditQuery,
     AuditRecord,
+    LogQuery,
     PlatformAuditQuery,
     PlatformLogQuery,
     PlatformVerifyQuery,
@@ -25,12 +26,14 @@ from admin.endpoint import Answer, Ask, Endpoint, Need
 from admin.paging import Page
 from admin.writing import reading
 from store.audit import export_page
-from store.streams import stream_of
+from store.streams import refused_in, stream_of
 
 
 def _asked(ask: Ask) -> tuple[str | None, str]:
     """Say of which tenant the log is, if of any, and which stream's."""
     tenant = ask.path.get("tenant")
+    if ask.query.outcome == "refused":
+        return tenant, refused_in(tenant)
     return tenant, ask.query.log if tenant is None else stream_of(tenant)
 
 
@@ -73,7 +76,7 @@ _PAGE: Final = Page[AuditRecord]
 ENDPOINTS: Final = (
     Endpoint("GET", _OWN, "Search a tenant's audit log, newest first", search, _NEED, _PAGE, query=AuditQuery),
     Endpoint("GET", f"{_OWN}/verify", "Verify its chain", verify, _NEED, Verified, query=VerifyQuery),
-    Endpoint("GET", f"{_OWN}/export", "Export it, as lines of JSON", export, _NEED, is_lines=True),
+    Endpoint("GET", f"{_OWN}/export", "Export it, as lines of JSON", export, _NEED, query=LogQuery, is_lines=True),
     Endpoint("GET", "/audit", "Search an audit log of the platform", search, _NEED, _PAGE, query=PlatformAuditQuery),
     Endpoint("GET", "/audit/verify", "Verify its chain", verify, _NEED, Verified, query=PlatformVerifyQuery),
     Endpoint("GET", "/audit/export", "Export it, as lines of JSON", export, _NEED, query=PlatformLogQuery,

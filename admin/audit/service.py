@@ -14,12 +14,14 @@ from store.audit import Verdict, head_of, verify_part
 from store.audit_search import AuditFilter, search_audit
 from store.audit_search import AuditRecord as Stored
 from store.database import Connection
-from store.streams import NOWHERE, Position
+from store.streams import NOWHERE, Position, is_of_refusals, stream_of, tenant_of
 from store.times import write_time
 
 #: So many rows one request verifies.
 PART: Final = 20_000
-_SEARCH, _VERIFY = "audit", "audit.verify"
+#: Names of cursors.
+_SEARCHES: Final = {"done": "audit", "refused": "audit.refused"}
+_VERIFY: Final = "audit.verify"
 
 
 async def search(connection: Connection, stream: str, query: AuditQuery) -> Page[AuditRecord]:
@@ -32,12 +34,13 @@ async def search(connection: Connection, stream: str, query: AuditQuery) -> Page
     wanted = AuditFilter(
         query.actor, query.action, query.names, _instant(query.since, "since"), _instant(query.until, "until")
     )
-    before = None if query.cursor is None else read_cursor(query.cursor, _SEARCH, 1, (int,))[0]
+    name = _SEARCHES[query.outcome]
+    before = None if query.cursor is None else read_cursor(query.cursor, name, 1, (int,))[0]
     try:
         found = await search_audit(connection, stream, wanted, before=before, limit=query.limit)
     except RequestError as error:
         raise bad_request(f"not as it must be: query: {error.message}") from error
-    following = None if found.cursor is None else write_cursor(_SEARCH, [found.cursor])
+    following = None if found.cursor is None else write_cursor(name, [found.cursor])
     return Page(items=[_shown(each) for each in found.records], next=following)
 
 
@@ -53,12 +56,16 @@ async def verify(connection: Connection, stream: str, cursor: str | None) -> Ver
 
 
 async def head(connection: Connection, stream: str) -> Position:
-    """Say how far a log is.
+    """Say how far a log is. That of refusals begins with the first one, and is there where the tenant is.
 
     Raises:
         PublicError: there is none.
     """
     found = await head_of(connection, stream)
+    if found is None and is_of_refusals(stream):
+        owner = tenant_of(stream)
+        if owner is None or await head_of(connection, stream_of(owner)) is not None:
+            return NOWHERE
     if found is None:
         raise not_found("audit log of that tenant")
     return found

@@ -12,11 +12,16 @@ from admin.wire import Shape, Time
 _Name = Annotated[str, Field(min_length=1, max_length=1024)]
 #: Which of the two logs that belong to no tenant.
 Log = Literal["g", "p"]
+#: What was done, or what was refused: each is a log of its own, with a chain of its own.
+Outcome = Annotated[
+    Literal["done", "refused"], Field(description="done: what was written; refused: what was wished, and not let")
+]
 
 
 class AuditQuery(PageQuery):
     """What to look for; whatever is not said may be anything."""
 
+    outcome: Outcome = "done"
     actor: _Name | None = Field(default=None, description="who wrote", examples=["user:ann"])
     action: _Name | None = Field(
         default=None,
@@ -31,12 +36,15 @@ class AuditQuery(PageQuery):
 class PlatformAuditQuery(AuditQuery):
     """The same, in a log of the platform."""
 
-    log: Log = Field(default="g", description="g: what all tenants share; p: policies")
+    log: Log = Field(
+        default="g", description="g: what all tenants share; p: policies; of what was refused there is one"
+    )
 
 
 class VerifyQuery(Shape):
-    """From where to verify on."""
+    """Which log, and from where to verify on."""
 
+    outcome: Outcome = "done"
     cursor: str | None = Field(default=None, max_length=2048, description="from the answer before: its `next`")
 
 
@@ -46,8 +54,14 @@ class PlatformVerifyQuery(VerifyQuery):
     log: Log = "g"
 
 
-class PlatformLogQuery(Shape):
-    """Which log of the platform."""
+class LogQuery(Shape):
+    """Which log."""
+
+    outcome: Outcome = "done"
+
+
+class PlatformLogQuery(LogQuery):
+    """The same, of the platform."""
 
     log: Log = "g"
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
+from admin.paging import PageQuery
 from admin.wire import Id, Shape
 
 Patterns = list[str]
@@ -30,3 +33,11 @@ class CustomRole(Shape):
     name: str
     on: str
     can: Patterns
+
+
+class CustomRoleQuery(PageQuery):
+    """Which of them, and in which order."""
+
+    on: Id | None = Field(default=None, description="the type of the places on which they are held")
+    prefix: str | None = Field(default=None, max_length=256, description="of the name")
+    sort: Literal["name", "-name"] = Field(default="name", description="`-`: from the end")

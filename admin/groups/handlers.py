@@ -7,16 +7,18 @@ from typing import Final
 from urllib.parse import quote
 
 from admin import changes
+from admin.actors import Key
 from admin.approvals.answers import waits
 from admin.door import want, want_change, want_everywhere
 from admin.endpoint import Answer, Ask, Endpoint, Need
-from admin.errors import forbidden
+from admin.errors import forbidden, not_found
 from admin.fits import subject_of
 from admin.groups import repository, service
-from admin.groups.wire import Group, GroupChange, GroupQuery, ListedGroup, Member, NewGroup, NewMember
-from admin.paging import Page, PageQuery, page_of
+from admin.groups.wire import Group, GroupChange, GroupQuery, ListedGroup, Member, MemberQuery, NewGroup, NewMember
+from admin.paging import Page, page_of
+from admin.trees import Node
 from admin.wire import nanoseconds
-from admin.writing import changing, reading, rewriting, unchanged
+from admin.writing import Sharing, changing, reading, rewriting, unchanged
 from engine.assign_changes import DeleteGroup, MakeGroup, PutInGroup, TakeFromGroup
 from engine.facts import ALWAYS, NEVER
 from store.writes import groups, platform_groups
@@ -31,8 +33,12 @@ async def list_groups(ask: Ask) -> Answer:
     tenant = ask.path.get("tenant")
     async with reading(ask, tenant) as connection:
         await want(ask, connection, "read_access", tenant)
-        rows = await repository.list_page(connection, tenant, ask.query)
-    return Answer(page_of(rows, repository.by_name(tenant), ask.query, lambda row: ListedGroup(id=row.id)))
+        query: GroupQuery = ask.query
+        rows = await repository.list_page(connection, tenant, query)
+        listed = page_of(rows, repository.order_by(tenant, query.sort), query, lambda row: ListedGroup(id=row.id))
+        if query.view == "tree":
+            return Answer(await service.with_inner(connection, tenant, listed, query.depth))
+    return Answer(listed)
 
 
 async def make_group(ask: Ask) -> Answer:
@@ -58,8 +64,8 @@ async def change_group(ask: Ask) -> Answer:
     wanted: GroupChange = ask.body
     async with changing(ask, tenant=tenant) as changed:
         connection = changed.write.connection
-        unchanged(ask, await service.read(connection, tenant, name))
         await want(ask, connection, "manage", tenant)
+        unchanged(ask, await service.read(connection, tenant, name))
         of = groups if tenant is not None else platform_groups
         await of.set_attributes(changed.write, name, wanted.attributes)
         now = await service.read(connection, tenant, name)
@@ -69,17 +75,23 @@ async def change_group(ask: Ask) -> Answer:
 async def delete_group(ask: Ask) -> Answer:
     tenant, name = ask.path.get("tenant"), ask.path["name"]
 
-    async def work(shared: bool) -> Answer:
+    async def work(shared: Sharing) -> Answer:
         async with changing(ask, tenant=tenant, shared=shared) as changed:
-            unchanged(ask, await service.read(changed.write.connection, tenant, name))
+            now = await service.read(changed.write.connection, tenant, name)
             await want_change(ask, changed.write, DeleteGroup(name))
+            unchanged(ask, now)
             of = groups if tenant is not None else platform_groups
             await of.delete(changed.write, name)
         return changed.answer(None)
 
-    found = await rewriting(work)
-    if tenant is None:
-        await platform_groups.sweep_group(ask.services.writer, name, actor=ask.actor.ref)
+    if tenant is not None:
+        return await rewriting(work)
+    async with reading(ask) as connection:
+        is_rest = isinstance(ask.actor, Key) and await repository.is_deleted(connection, name)
+    found = Answer() if is_rest else await rewriting(work)
+    swept = await platform_groups.sweep_group(ask.services.writer, name, actor=ask.actor.ref)
+    if is_rest and not swept:  # nothing was cut off
+        raise not_found(f"group `{name}`")
     return found
 
 
@@ -128,13 +140,13 @@ def _base(tenant: str | None) -> str:
 
 def _endpoints(base: str, whose: str, write: Need) -> Iterator[Endpoint]:
     one, members = f"{base}/{{name}}", f"{base}/{{name}}/members"
-    listed, people = Page[ListedGroup], Page[Member]
+    listed, people = Page[ListedGroup | Node], Page[Member]
     yield Endpoint("GET", base, f"List groups {whose}", list_groups, _READ, listed, query=GroupQuery)
     yield Endpoint("POST", base, f"Make a group {whose}", make_group, write, Group, NewGroup, status=201)
     yield Endpoint("GET", one, f"Read a group {whose}", read_group, _READ, Group)
     yield Endpoint("PATCH", one, f"Change a group {whose}", change_group, write, Group, GroupChange, errors=(412,))
     yield Endpoint("DELETE", one, f"Delete a group {whose}, for ever", delete_group, write, errors=(412,))
-    yield Endpoint("GET", members, f"List who is in a group {whose}", list_members, _READ, people, query=PageQuery)
+    yield Endpoint("GET", members, f"List who is in a group {whose}", list_members, _READ, people, query=MemberQuery)
     yield Endpoint("POST", members, f"Put somebody into a group {whose}", put_member, write, Member, NewMember,
                    status=201)  # fmt: skip
     yield Endpoint("DELETE", f"{members}/{{subject}}", f"Take somebody out of a group {whose}", take_member, write)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from admin.errors import not_found
 from admin.groups import repository
 from admin.groups.repository import GROUP
-from admin.groups.wire import Group, Member, NewMember
+from admin.groups.wire import Group, ListedGroup, Member, NewMember
+from admin.paging import Page
 from admin.repository import Found
+from admin.trees import Node, grow, shown_as
 from admin.wire import nanoseconds, shown_time
 from engine.facts import ALWAYS, NEVER
 from store.changes import Write
@@ -56,3 +59,13 @@ def shown_member(row: Found) -> Member:
     ref = f"{row.type}:{row.id}"
     starts, expires = shown_time(read_start(row.starts)), shown_time(read_end(row.expires))
     return Member(id=ref, subject=ref, starts=starts, expires=expires)
+
+
+async def with_inner(connection: Connection, tenant: str | None, page: Page[ListedGroup], depth: int) -> Page[Node]:
+    """Show groups with those that stand in them."""
+
+    async def below(names: Sequence[str], limit: int) -> list[tuple[str, str]]:
+        return await repository.list_nested(connection, tenant, names, limit)
+
+    grown = await grow([each.id for each in page.items], below, depth=depth)
+    return Page[Node](items=[shown_as(each, str) for each in grown], next=page.next)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from admin.paging import PageQuery
+from admin.trees import DEFAULT_DEPTH, MAX_DEPTH
 from admin.wire import Attributes, Id, Ref, Shape, Time
 
 
@@ -36,9 +39,24 @@ class ListedGroup(Shape):
 
 
 class GroupQuery(PageQuery):
-    """Which of them."""
+    """Which of them, in which order, and whether with all that is in them."""
 
     prefix: str | None = Field(default=None, max_length=256, description="of the name")
+    member: Ref | None = Field(default=None, description="those in which a user, a service or a group itself is")
+    inside: Id | None = Field(default=None, description="those that stand in this group itself")
+    sort: Literal["id", "-id"] = Field(default="id", description="`-`: from the end")
+    view: Literal["list", "tree"] = Field(
+        default="list",
+        description="`tree`: each with the groups in it; where nothing else is said, those that stand in none",
+    )
+    depth: int = Field(default=DEFAULT_DEPTH, ge=1, le=MAX_DEPTH, description="of a tree, in levels")
+
+
+class MemberQuery(PageQuery):
+    """Which members, and in which order."""
+
+    type: Literal["user", "service", "group"] | None = None
+    sort: Literal["subject", "-subject"] = Field(default="subject", description="`-`: from the end")
 
 
 class NewMember(Shape):

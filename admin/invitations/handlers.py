@@ -18,12 +18,12 @@ from admin.invitations.wire import (
     NewInvitation,
 )
 from admin.paging import Page, PageQuery, read_cursor, write_cursor
-from admin.wire import nanoseconds, shown_time
+from admin.security.service import open_until
+from admin.wire import shown_time
 from admin.writing import changing, reading
 from store.ids import new_id
 from store.keys import digest_of, new_key
 from store.writes import invitations
-from store.writes.invitations import OPEN_NS
 
 _ORDER: Final = "invitations"
 _PURPOSE: Final = "invitations"
@@ -46,11 +46,15 @@ async def make_invitation(ask: Ask) -> Answer:
     token, identity = new_key(), new_id()
     pairs = service.pairs_of(ask.services.policy().model, ask.tenant, new)
     email, index = _written_email(ask, ask.tenant, identity, new.email)
-    expires = nanoseconds(new.expires, ask.now + OPEN_NS)
     async with changing(ask, tenant=ask.tenant) as changed:
-        for change in service.changes_of(f"user:{new_id()}", new.status, pairs):
-            if await want_change(ask, changed.write, change) is not None:
-                raise forbidden("a role that waits for approval is not promised: give it once he is here", "approval")
+        async with invitations.somebody(changed.write) as ref:
+            for change in service.changes_of(ref, new.status, pairs):
+                if await want_change(ask, changed.write, change) is not None:
+                    raise forbidden(
+                        "a role that waits for approval is not promised: give it once he is here", "approval"
+                    )
+        expires = await open_until(changed.write, new.expires, new.email)
+        said = service.circumstances_of(ask, identity)
         await invitations.make(
             changed.write,
             token_digest=digest_of(token),
@@ -60,14 +64,16 @@ async def make_invitation(ask: Ask) -> Answer:
             roles=pairs,
             status=new.status,
             expires=expires,
+            said=said,
         )
     return changed.answer(MadeInvitation(id=identity, token=token, expires=shown_time(expires) or ""))
 
 
 async def withdraw(ask: Ask) -> Answer:
     async with changing(ask, tenant=ask.tenant) as changed:
-        for change in service.changes_of(f"user:{new_id()}", "active", ()):
-            await want_change(ask, changed.write, change)
+        async with invitations.somebody(changed.write) as ref:
+            for change in service.changes_of(ref, "active", ()):
+                await want_change(ask, changed.write, change)
         await invitations.withdraw(changed.write, ask.path["id"])
     return changed.answer(None)
 
@@ -80,11 +86,17 @@ async def accept(ask: Ask) -> Answer:
     async with reading(ask) as connection:
         tenant = await invitations.tenant_of_token(connection, digest)
     if tenant is None:
-        raise not_found("open invitation by this token")
+        absent = not_found("open invitation by this token")
+        if ask.once is not None:  # whoever sends this once more used it up, and is told what he was told
+            async with changing(ask):
+                raise absent
+        raise absent
     async with changing(ask, tenant=tenant, shared=True) as changed:
         stored = await invitations.accept(changed.write, digest, ref)
-        for change in service.changes_of(ref, stored.status, stored.roles):
-            await want_of(ask, changed.write, stored.invited_by, change)
+        giver = service.giver_of(ask, stored)
+        await service.introduce(changed.write, ref)
+        for change in await service.needed(changed.write, ref, stored):
+            await want_of(ask, changed.write, giver, change)
         await service.welcome(changed.write, ref, stored)
     roles = service.offered(stored.roles)
     return changed.answer(Accepted(tenant=tenant, subject=ref, status=stored.status, roles=roles))

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from admin import circumstances
+from admin.actors import Key
+from admin.changes import asker_of
+from admin.endpoint import Ask
 from admin.fits import place_of, role_of
 from admin.invitations.wire import Invitation, NewInvitation, Offered
 from admin.wire import shown_time
-from engine.assign_changes import GiveRole, SetMembership
+from engine.assign_changes import Actor, GiveRole, SetMembership
 from engine.model import Model
 from store.changes import Write
 from store.writes import assignments, memberships, principals
+from store.writes.circumstances import INVITATION
 from store.writes.invitations import Invitation as Stored
 
 Pairs = tuple[tuple[str, str], ...]
@@ -40,10 +45,38 @@ def changes_of(ref: str, status: str, roles: Pairs) -> Iterator[SetMembership | 
         yield GiveRole(ref, role, place)
 
 
-async def welcome(write: Write, ref: str, stored: Stored) -> None:
-    """Make the invited what he was promised. A member stays what he is, and gets the roles."""
+def circumstances_of(ask: Ask, identity: str) -> str | None:
+    """Write down how an end user makes an invitation: an `assign` that reads the context is to hold as it did then."""
+    if isinstance(ask.actor, Key):
+        return None
+    actor = asker_of(ask, ask.actor, ask.services.policy().model)
+    return circumstances.written(ask.services.ring, actor, circumstances.place_of(ask.tenant, INVITATION, identity))
+
+
+def giver_of(ask: Ask, stored: Stored) -> Actor:
+    """Say who made an invitation, and how.
+
+    Raises:
+        PublicError: that cannot be read any more.
+    """
+    place = circumstances.place_of(stored.tenant, INVITATION, stored.id)
+    return circumstances.read_actor(ask.services.ring, stored.invited_by, stored.said, place)
+
+
+async def needed(write: Write, ref: str, stored: Stored) -> tuple[SetMembership | GiveRole, ...]:
+    """Say what accepting changes: a member's membership stays as it is, so nobody need be able to give it."""
+    changes = tuple(changes_of(ref, stored.status, stored.roles))
+    return changes[1:] if await memberships.is_there(write.connection, write.owner, ref) else changes
+
+
+async def introduce(write: Write, ref: str) -> None:
+    """Make the invited known, if he is not: nobody may give anything to one of whom nothing is known."""
     if not await principals.is_stored(write.connection, ref):
         await principals.make(write, ref)
+
+
+async def welcome(write: Write, ref: str, stored: Stored) -> None:
+    """Make the invited what he was promised. A member stays what he is, and gets the roles."""
     if not await memberships.is_there(write.connection, write.owner, ref):
         await memberships.put(write, ref, stored.status)
     for role, place in stored.roles:

@@ -11,9 +11,9 @@ from admin.door import want, want_change
 from admin.endpoint import Answer, Ask, Endpoint, Need
 from admin.fits import place_of, principal_of, role_of
 from admin.links import repository
-from admin.links.wire import Link, Named, NewLink, read_id, write_id
-from admin.paging import Page, PageQuery, page_of
-from admin.repository import Found
+from admin.links.wire import Link, LinkQuery, Named, NewLink, read_id, write_id
+from admin.paging import Page, page_of
+from admin.repository import Found, order_of
 from admin.wire import nanoseconds, shown_time
 from admin.writing import changing, reading
 from engine.assign_changes import GiveLink, TakeLink
@@ -26,7 +26,7 @@ async def list_links(ask: Ask) -> Answer:
     async with reading(ask, ask.tenant) as connection:
         await want(ask, connection, "read_access", ask.tenant)
         rows = await repository.list_page(connection, ask.tenant, ask.query)
-    return Answer(page_of(rows, repository.BY_KEY, ask.query, _of_row))
+    return Answer(page_of(rows, order_of(repository.ORDERS, ask.query.order), ask.query, _of_row))
 
 
 async def make_link(ask: Ask) -> Answer:
@@ -83,9 +83,10 @@ def _shown(named: Named, expires: str | None) -> Link:
 
 _ALL: Final = "/tenants/{tenant}/links"
 _ONE: Final = "/tenants/{tenant}/links/{id}"
+_READ: Final = Need("read_access")
 _WRITE: Final = Need("by_assign")
 ENDPOINTS: Final = (
-    Endpoint("GET", _ALL, "List links into a tenant", list_links, Need("read_access"), Page[Link], query=PageQuery),
+    Endpoint("GET", _ALL, "List links into a tenant", list_links, _READ, Page[Link], query=LinkQuery),
     Endpoint("POST", _ALL, "Let a member of another tenant hold a role", make_link, _WRITE, Link, NewLink, status=201),
     Endpoint("DELETE", _ONE, "End a link", end_link, _WRITE),
 )

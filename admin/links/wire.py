@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from typing import NamedTuple
 
 from pydantic import Field
 
 from admin.errors import not_found
+from admin.opaque import read_opaque, write_opaque
+from admin.paging import EndingQuery
 from admin.wire import Id, Ref, Role, Shape, Time
 
 
@@ -36,6 +35,15 @@ class Link(Shape):
     expires: str | None = None
 
 
+class LinkQuery(EndingQuery):
+    """Which of them, and in which order."""
+
+    subject: Ref | None = None
+    home: Id | None = Field(default=None, description="the tenant from which they come")
+    role: Role | None = None
+    on: Ref | None = None
+
+
 class Named(NamedTuple):
     """What a link's id names. `starts` is as the column has it."""
 
@@ -48,8 +56,7 @@ class Named(NamedTuple):
 
 def write_id(named: Named) -> str:
     """Write a link's id."""
-    said = json.dumps(named, ensure_ascii=False, separators=(",", ":"))
-    return base64.urlsafe_b64encode(said.encode()).decode().rstrip("=")
+    return write_opaque(named)
 
 
 def read_id(text: str) -> Named:
@@ -58,10 +65,7 @@ def read_id(text: str) -> Named:
     Raises:
         PublicError: it names none.
     """
-    try:
-        said = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-    except (ValueError, binascii.Error) as error:
-        raise not_found("link of that id") from error
-    if not isinstance(said, list) or len(said) != len(Named._fields) or not all(isinstance(one, str) for one in said):
+    said = read_opaque(text, (str,) * len(Named._fields))
+    if said is None:
         raise not_found("link of that id")
     return Named(*said)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, Tag
 
-from admin.paging import PageQuery
+from admin.bulk import MAX_ITEMS, told_apart
+from admin.paging import EndingQuery
 from admin.wire import Ref, Shape, Time
 
 Status = Literal["active", "guest", "suspended"]
@@ -19,6 +20,31 @@ class NewMembership(Shape):
     status: Status = "active"
     starts: Time | None = None
     expires: Time | None = None
+
+
+class MakeMembership(NewMembership):
+    """One of many: to be made, or said anew."""
+
+    op: Literal["make"] = "make"
+
+
+class DeleteMembership(Shape):
+    """One of many: to be ended."""
+
+    op: Literal["delete"]
+    subject: Ref
+
+
+MembershipItem = Annotated[
+    Annotated[MakeMembership, Tag("(make)")] | Annotated[DeleteMembership, Tag("(delete)")],
+    told_apart("make", "delete"),
+]
+
+
+class BulkMemberships(Shape):
+    """Many memberships to be made or ended, one after the other."""
+
+    items: list[MembershipItem] = Field(min_length=1, max_length=MAX_ITEMS)
 
 
 class MembershipChange(Shape):
@@ -39,8 +65,8 @@ class Membership(Shape):
     expires: str | None = None
 
 
-class MembershipQuery(PageQuery):
-    """Which of them."""
+class MembershipQuery(EndingQuery):
+    """Which of them, and in which order."""
 
     status: Status | None = None
     type: Literal["user", "service"] | None = None

@@ -70,13 +70,16 @@ class Principals:
         return changed.answer(now)
 
     async def delete(self, ask: Ask) -> Answer:
+        """Delete one: at once, and then what he has in each tenant, a write each. Who asks again goes on with that."""
         identity = ask.path["id"]
         ref = f"{self.kind}:{identity}"
         async with changing(ask) as changed:
             await want(ask, changed.write.connection, "manage")
-            unchanged(ask, await service.read(changed.write.connection, self.kind, identity))
-            await principals.delete(changed.write, ref)
-            await want_someone_left(ask, changed.write, ref)
+            known = await service.read(changed.write.connection, self.kind, identity)
+            unchanged(ask, known)
+            if not await service.is_cut_off(changed.write, known.status, ref):
+                await principals.delete(changed.write, ref)
+                await want_someone_left(ask, changed.write, ref)
         await principals.leave_everything(ask.services.writer, ref, actor=ask.actor.ref)
         return changed.answer(None)
 

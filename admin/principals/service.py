@@ -30,3 +30,11 @@ async def change(write: Write, ref: str, wanted: PrincipalChange) -> None:
         await principals.set_attributes(write, ref, wanted.attributes)
     if wanted.status is not None:
         await principals.set_status(write, ref, wanted.status)
+
+
+async def is_cut_off(write: Write, status: str, ref: str) -> bool:
+    """Say whether one is deleted and tenants still have rows of him: his deletion was cut off, and is to go on."""
+    if status != "deleted" or not await principals.is_left_behind(write.connection, ref):
+        return False
+    write.record("principal.deletion_resumed", principal=ref)
+    return True

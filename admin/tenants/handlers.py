@@ -8,6 +8,7 @@ from urllib.parse import quote
 from admin.door import want
 from admin.endpoint import Answer, Ask, Endpoint, Need
 from admin.paging import Page, page_of
+from admin.repository import order_of
 from admin.tenants import repository, service
 from admin.tenants.wire import ListedTenant, NewTenant, Tenant, TenantChange, TenantQuery
 from admin.writing import changing, reading, unchanged
@@ -18,8 +19,8 @@ async def list_tenants(ask: Ask) -> Answer:
     async with reading(ask) as connection:
         await want(ask, connection, "manage")
         rows = await repository.list_page(connection, ask.query)
-    shown = page_of(rows, repository.BY_ID, ask.query, lambda row: ListedTenant(id=row.id, status=row.status))
-    return Answer(shown)
+    order = order_of(repository.ORDERS, ask.query.sort)
+    return Answer(page_of(rows, order, ask.query, lambda row: ListedTenant(id=row.id, status=row.status)))
 
 
 async def make_tenant(ask: Ask) -> Answer:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from admin.repository import Found, Order, begins_with, paged
+from admin.repository import Found, Order, begins_with, order_of, paged
 from admin.tenants.wire import TenantQuery
 from store.tables import tenant_profiles, tenants
 
-BY_ID: Final = Order("tenants", (tenants.c.id,))
+ORDERS: Final[Mapping[str, Order]] = {"id": Order("tenants", (tenants.c.id,))}
 
 
 async def read(connection: AsyncConnection, tenant: str) -> Found | None:
@@ -32,4 +32,4 @@ async def list_page(connection: AsyncConnection, page: TenantQuery) -> Sequence[
         query = query.where(tenants.c.status == page.status)
     if page.prefix is not None:
         query = query.where(begins_with(tenants.c.id, page.prefix))
-    return list((await connection.execute(paged(query, BY_ID, page))).all())
+    return list((await connection.execute(paged(query, order_of(ORDERS, page.sort), page))).all())

@@ -43,7 +43,8 @@ class ListedTenant(Shape):
 
 
 class TenantQuery(PageQuery):
-    """Which tenants."""
+    """Which tenants, and in which order."""
 
     status: Status | None = None
     prefix: str | None = Field(default=None, max_length=256, description="of the id")
+    sort: Literal["id", "-id"] = Field(default="id", description="`-`: from the end")

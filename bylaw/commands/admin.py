@@ -37,7 +37,7 @@ FIRST_SCOPES: Final = ("system",)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until told to stop, make the first key, or ask a service that runs."""
+    """Serve until told to stop, make the first key, do a job on the store, or ask a service that runs."""
     from store.environment import environment
 
     environ = environment()
@@ -48,6 +48,13 @@ def run(args: argparse.Namespace) -> int:
             import asyncio  # the flags of this module are read for every command
 
             return asyncio.run(_bootstrap(environ, args))
+        case "retain" | "reencrypt":
+            import asyncio
+
+            from bylaw.commands import admin_jobs
+
+            job = admin_jobs.retain if args.step == "retain" else admin_jobs.reencrypt
+            return asyncio.run(job(environ, args))
         case _:
             from bylaw.commands.admin_verbs import run_verb
 

@@ -1,8 +1,9 @@
 """`bylaw audit verify|export`: are the audit logs whole, and a copy of them that shows it elsewhere.
 
-It reads, by the login of who writes facts: nobody else sees the logs. What it says of a store rests on the heads that
-the store has, which whoever owns the database may write anew with the rows. Against him helps what was kept elsewhere:
-exports, and heads, written `STREAM=N:HASH` wherever they are printed or given.
+It reads, by the login of who writes facts: nobody else sees the logs. Beside each log stands what was refused, a chain
+of its own, and is looked at with it. What it says of a store rests on the heads that the store has, which whoever owns
+the database may write anew with the rows. Against him helps what was kept elsewhere: exports, and heads, written
+`STREAM=N:HASH` wherever they are printed or given.
 
 Exit 0: all that was looked at is whole. 1: something is broken. 2: it could not run.
 """
@@ -60,15 +61,19 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 async def _verify_store(url: str, tenants: list[str] | None) -> list[Verdict]:
-    """Verify each stream in a snapshot of its own: of a tenant's rows only its own transactions see any."""
-    from store.audit import verify_stream
-    from store.streams import tenant_of
+    """Verify each stream in a snapshot of its own: of a tenant's rows only its own transactions see any. Of refusals
+    there is nothing to tell where there were none."""
+    from store.audit import refusals_of, verify_stream
+    from store.streams import is_of_refusals, tenant_of
 
     async with _reading(url) as database:
         found = []
-        for stream in await _streams(database, tenants):
+        streams = await _streams(database, tenants)
+        for stream in (*streams, *refusals_of(streams)):
             async with database.reading(tenant_of(stream)) as connection:
-                found.append(await verify_stream(connection, stream))
+                verdict = await verify_stream(connection, stream)
+            if verdict.fault is not None or verdict.last.n or not is_of_refusals(stream):
+                found.append(verdict)
         return found
 
 
@@ -108,19 +113,23 @@ def _export(args: argparse.Namespace) -> int:
 
 
 async def _export_store(url: str, tenant: str | None, out: TextIO) -> list[dict[str, Any]]:
-    """Write the rows of a tenant, or of the streams that all share, each out of one snapshot with its head."""
-    from store.audit import export_lines, head_of
-    from store.streams import GLOBAL, POLICIES, tenant_of
+    """Write the rows of a tenant, or of the streams that all share, each out of one snapshot with its head; behind them
+    what was refused."""
+    from store.audit import export_lines, head_of, refusals_of
+    from store.streams import GLOBAL, POLICIES, is_of_refusals, tenant_of
 
     async with _reading(url) as database:
         found = []
-        for stream in await _streams(database, [tenant]) if tenant is not None else (GLOBAL, POLICIES):
+        streams = await _streams(database, [tenant]) if tenant is not None else [GLOBAL, POLICIES]
+        for stream in (*streams, *refusals_of(streams)):
             async with database.reading(tenant_of(stream)) as connection:
                 rows, head = 0, await head_of(connection, stream)
                 async for line in export_lines(connection, stream):
                     out.write(f"{line}\n")
                     rows += 1
-            found.append({"stream": stream, "rows": rows, "head": None if head is None else _write_head(stream, head)})
+            if rows or head is not None or not is_of_refusals(stream):
+                shown = None if head is None else _write_head(stream, head)
+                found.append({"stream": stream, "rows": rows, "head": shown})
         return found
 
 

@@ -29,6 +29,8 @@ async def ready(request: web.Request, _: Caller) -> web.Response:
     loaded, problem = policies.loaded, policies.problem
     is_stopping = request.app[TRAFFIC].is_stopping
     held = {"policy": loaded.policy.digest, "revision": loaded.facts.revision}
+    if policies.origin is not None:
+        held["published"] = policies.origin
     checks = {"policies": {"status": "ok", **held} if problem is None else {**_degraded(problem), **held}}
     checks |= request.app[CHECKS]()
     worst = max((check["status"] for check in checks.values()), key=_STATUSES.index)

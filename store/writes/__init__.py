@@ -8,8 +8,9 @@ What nobody may ever do is refused here, whatever a policy says: names come back
 is deleted. What a policy has to say (types, attributes, roles that exist, who may) is for the callers, who know one.
 
     tenants  principals  memberships  groups  platform_groups  assignments  resources  links  custom_roles  tokens
-    callers  api_keys  invitations  approvals  idempotency  personal_data
-    rows  attributes  periods  standing  presence  removal  grouping      what these have in common
+    callers  api_keys  invitations  approvals  idempotency  personal_data  retention  ciphertexts
+    rows  attributes  periods  standing  presence  removal  grouping  circumstances
+    departures      what these have in common
 
 Refusals have these codes: `taken`, `not_there` (what was to be changed), `unknown` and `deleted` (what was referred
 to), `cycle`, `too_deep`, `too_many`, `bad_…` (a value), `needs_shared`, `over` (what can be

@@ -26,6 +26,7 @@ from store.errors import RefusedError
 from store.ids import new_id
 from store.tables import approvals
 from store.times import read_time, write_time
+from store.writes import circumstances
 from store.writes.attributes import canonical
 from store.writes.removal import written
 from store.writes.rows import add, change, where
@@ -42,6 +43,7 @@ class Approval:
 
     Args:
         what: what is to be done.
+        said: how it was asked for, as `ask` was told; None: nothing was, or nobody need judge any more.
         place: on which the subject is to hold the role.
         outcome: `approved`, `refused`, `withdrawn`; None: nobody decided.
     """
@@ -57,17 +59,33 @@ class Approval:
     decided_by: str | None
     decided_at: int | None
     outcome: str | None
+    said: str | None = None
 
     def is_pending(self, now: int) -> bool:
         """Say whether it can still be decided."""
         return self.outcome is None and now < self.expires
 
 
-async def ask(write: Write, what: Mapping[str, Any], *, subject: str, role: str, place: str) -> str:
-    """Ask for approval of a change in the write's tenant, which gives a subject a role on a place; return its id."""
+async def ask(
+    write: Write,
+    what: Mapping[str, Any],
+    *,
+    subject: str,
+    role: str,
+    place: str,
+    identity: str | None = None,
+    said: str | None = None,
+) -> str:
+    """Ask for approval of a change in the write's tenant, which gives a subject a role on a place; return its id.
+
+    Args:
+        identity: of the request, from `new_id`; None: one is made.
+        said: how it is asked for, as `circumstances` keeps it until it is decided.
+    """
     who, where_to = await want_subject(write, subject), await want_place(write, place)
     await want_role(write, role, where_to[0])
-    identity = new_id(lambda: write.now)
+    identity = identity or new_id(lambda: write.now)
+    await circumstances.keep(write, circumstances.APPROVAL, identity, said)
     await add(
         write,
         approvals,
@@ -114,7 +132,10 @@ async def read(connection: AsyncConnection, tenant: str, identity: str) -> Appro
     """Read a request; the connection is of that tenant."""
     found = await connection.execute(select(approvals).where(where(approvals, tenant_id=tenant, id=identity)))
     row = found.one_or_none()
-    return None if row is None else _approval(row)
+    if row is None:
+        return None
+    said = await circumstances.read(connection, tenant, circumstances.APPROVAL, identity)
+    return replace(_approval(row), said=said)
 
 
 async def read_page(connection: AsyncConnection, tenant: str, *, after: str = "", limit: int) -> tuple[Approval, ...]:
@@ -138,6 +159,7 @@ async def _end(write: Write, approval: Approval, outcome: str) -> Approval:
     own = where(approvals, tenant_id=write.owner, id=approval.id)
     decided = {"decided_by": write.actor, "decided_at": write_time(write.now)}
     await change(write, approvals, own, outcome=outcome, **decided)
+    await circumstances.forget(write, circumstances.APPROVAL, approval.id)
     write.record(f"approval.{outcome}", approval=approval.id, tenant=write.owner)
     return replace(approval, decided_by=write.actor, decided_at=write.now, outcome=outcome)
 

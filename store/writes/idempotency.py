@@ -110,5 +110,10 @@ async def prune(write: Write, *, limit: int = PRUNE_LIMIT) -> int:
     return len(rows)
 
 
+async def forget_actor(write: Write, actor: str) -> None:
+    """Forget what somebody was answered: he is to be forgotten."""
+    await remove(write, idempotency_keys, where(idempotency_keys, actor=actor))
+
+
 def _answer(row: Row[Any]) -> Answer | None:
     return None if row.status is None else Answer(row.status, row.body, json.loads(row.headers))

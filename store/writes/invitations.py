@@ -15,8 +15,9 @@ know the policy, which says whether he who invited may still give them.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sqlalchemy import Row, select
@@ -27,8 +28,10 @@ from store.changes import Write
 from store.errors import RefusedError
 from store.ids import new_id
 from store.keys import check_digest
-from store.tables import invitation_tokens, invitations
+from store.tables import invitation_tokens, invitations, principals
 from store.times import read_time, write_time
+from store.writes import circumstances
+from store.writes.attributes import canonical
 from store.writes.rows import add, change, find, has, remove, where
 from store.writes.standing import refuse_absent, want_place, want_principal, want_role
 
@@ -50,6 +53,7 @@ class Invitation:
         email: the address, encrypted; None once it is forgotten.
         roles: pairs of a role and the place on which it is to be held.
         status: as what he is to be a member.
+        said: how he was invited, as `make` was told; None: nothing was, or nobody need judge any more.
     """
 
     id: str
@@ -63,10 +67,24 @@ class Invitation:
     accepted_at: int | None
     accepted_by: str | None
     withdrawn_at: int | None
+    said: str | None = None
 
     def is_open(self, now: int) -> bool:
         """Say whether it can still be accepted."""
         return self.accepted_at is None and self.withdrawn_at is None and now < self.expires
+
+
+@asynccontextmanager
+async def somebody(write: Write) -> AsyncIterator[str]:
+    """Show, within a block, a user as the invited will be: known, and nothing else. With the block he is gone, and
+    nobody else ever saw him; so a promise to one who is not known yet can be judged like a gift."""
+    identity = new_id()
+    trial = await write.connection.begin_nested()
+    try:
+        await add(write, principals, type="user", id=identity, status="active", attributes=canonical(None))
+        yield f"user:{identity}"
+    finally:
+        await trial.rollback()
 
 
 async def make(
@@ -79,6 +97,7 @@ async def make(
     roles: Iterable[tuple[str, str]] = (),
     status: str = "active",
     expires: int | None = None,
+    said: str | None = None,
 ) -> str:
     """Invite somebody into the write's tenant; return the invitation's id.
 
@@ -87,6 +106,7 @@ async def make(
         identity: of the invitation, from `new_id`; None: one is made.
         roles: pairs of a role and a place of the tenant.
         expires: until when he may accept; None: for seven days.
+        said: how he is invited, as `circumstances` keeps it until the invitation is closed.
     """
     if status not in STATUSES:
         raise RefusedError("bad_status", f"one is invited as {' or '.join(STATUSES)}")
@@ -103,8 +123,9 @@ async def make(
     whom = {"email": email, "email_index": email_index, "invited_by": write.actor}
     await add(write, invitations, tenant_id=write.owner, **row, **whom, **times)
     await add(write, invitation_tokens, digest=digest, tenant_id=write.owner)
-    said = {"status": status, "roles": listed, "expires": times["expires"], "tenant": write.owner}
-    write.record("invitation.made", invitation=identity, **said)
+    await circumstances.keep(write, circumstances.INVITATION, identity, said)
+    told = {"status": status, "roles": listed, "expires": times["expires"], "tenant": write.owner}
+    write.record("invitation.made", invitation=identity, **told)
     return identity
 
 
@@ -118,9 +139,10 @@ async def accept(write: Write, token_digest: str, ref: str) -> Invitation:
     _refuse_closed(invitation)
     if write.now >= invitation.expires:
         raise RefusedError("over", "the invitation's time is over: ask for a new one")
+    said = await circumstances.read(write.connection, write.owner, circumstances.INVITATION, row.id)
     await _close(write, row, accepted_at=write_time(write.now), accepted_by=ref)
     write.record("invitation.accepted", invitation=row.id, principal=ref, tenant=write.owner)
-    return invitation
+    return replace(invitation, said=said)
 
 
 async def withdraw(write: Write, identity: str) -> None:
@@ -157,9 +179,10 @@ async def read_page(connection: AsyncConnection, tenant: str, *, after: str = ""
 
 
 async def _close(write: Write, row: Row[Any], **how: str) -> None:
-    """Close an invitation: its token leads nowhere, and its address is forgotten."""
+    """Close an invitation: its token leads nowhere, and its address is forgotten, and how it was made."""
     own = where(invitations, tenant_id=write.owner, id=row.id)
     await change(write, invitations, own, email=None, email_index=None, **how)
+    await circumstances.forget(write, circumstances.INVITATION, row.id)
     await remove(write, invitation_tokens, where(invitation_tokens, digest=row.digest, tenant_id=write.owner))
 
 

@@ -2,8 +2,9 @@
 
 A link lets its holder in elsewhere for as long as he is a member at home, and a decision there must not look into his
 home: so the link repeats the membership, and whoever changes the one changes the other, in the same transaction. Links
-are shared by all tenants (stream g), memberships are not. Whether a write must lock g is therefore known only once it
-looks: `needs_shared` says so beforehand, `NeedsSharedError` too late, and `Writer.run` then begins again.
+are shared by all tenants (stream g), memberships are not, and the tenant into which a link leads is to read in its own
+log what became of it. What a write must lock is therefore known only once it looks: `linked_with` says so beforehand,
+`NeedsSharedError` too late, and `Writer.run` then begins again.
 """
 
 from __future__ import annotations
@@ -23,20 +24,21 @@ from store.tables import memberships as table
 from store.writes.periods import columns_of, said
 from store.writes.presence import arrive, depart
 from store.writes.removal import clear, cut, strip
-from store.writes.rows import add, change, has, remove, where
+from store.writes.rows import add, change, remove, where
 from store.writes.standing import Pair, principal_of, refuse_absent, want_principal
 
 STATUSES: Final = ("active", "guest", "suspended")
 
 
-async def needs_shared(database: Database, tenant: str, ref: str) -> bool:
-    """Say whether a write to a membership must be `shared`, since its holder has links from there."""
+async def linked_with(database: Database, tenant: str, ref: str) -> frozenset[str]:
+    """Name the tenants into which a member of one has links. If there are any, a write to his membership must be
+    `shared`, and with these as `others`: their logs tell of it, too."""
     kind, identity = principal_of(ref)
     async with database.reading() as connection:
-        found = await connection.execute(
-            select(links.c.id).where(where(links, home_id=tenant, type=kind, id=identity)).limit(1)
+        found = await connection.scalars(
+            select(links.c.tenant_id).where(where(links, home_id=tenant, type=kind, id=identity)).distinct()
         )
-        return found.first() is not None
+        return frozenset(found)
 
 
 async def put(write: Write, ref: str, status: str = "active", *, starts: int = ALWAYS, expires: int = NEVER) -> None:
@@ -94,10 +96,12 @@ def _of(write: Write, who: Pair) -> Any:
 async def _tell_links(write: Write, who: Pair, row: dict[str, Any]) -> None:
     """Repeat a membership in the links that hang on it."""
     own = where(links, home_id=write.owner, type=who[0], id=who[1])
-    if not await has(write, links, own):
+    targets = frozenset(await write.connection.scalars(select(links.c.tenant_id).where(own).distinct()))
+    if not targets:
         return
-    write.want_shared()
+    write.want_shared(targets)
     await change(write, links, own, **{f"home_{name}": value for name, value in row.items()})
     ref = f"{who[0]}:{who[1]}"
     write.touch(GLOBAL, principal_key(ref))
-    write.record("link.membership", GLOBAL, principal=ref, home=write.owner, status=row["status"])
+    told = {"principal": ref, "home": write.owner, "status": row["status"]}
+    write.record("link.membership", GLOBAL, *write.locked(*targets), **told)

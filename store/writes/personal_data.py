@@ -22,10 +22,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from store.changes import Write
 from store.errors import RefusedError
 from store.ids import check_id, new_id
-from store.pseudonyms import persons_in, pseudonym, stand_ins
+from store.pseudonyms import erase, persons_in, pseudonym, stand_ins
 from store.streams import GLOBAL
-from store.tables import erasures, personal_data
+from store.tables import erasures, personal_data, pseudonyms
 from store.times import read_time, write_time
+from store.writes import departures, idempotency
 from store.writes.rows import add, change, find, has, remove, where
 from store.writes.standing import principal_of, refuse_absent, want_principal
 
@@ -120,20 +121,55 @@ async def request_erasure(write: Write, ref: str) -> str:
         raise RefusedError("bad_id", f"`{ref}` is no person: a user is")
     names = await stand_ins(write.connection, [ref, *persons_in(write.actor)])
     identity, whose = new_id(lambda: write.now), names[ref].removeprefix(f"{_USER}:")
+    begun = select(erasures.c.id).where(where(erasures, pseudonym=whose, done_at=None)).order_by(erasures.c.id).limit(1)
+    if (cut_off := (await write.connection.execute(begun)).scalar_one_or_none()) is not None:
+        return str(cut_off)
     asked = {"requested_at": write_time(write.now), "requested_by": names.get(write.actor, write.actor)}
     await add(write, erasures, id=identity, pseudonym=whose, **asked)
     write.record("erasure.requested", GLOBAL, erasure=identity, pseudonym=whose)
     return identity
 
 
-async def finish_erasure(write: Write, identity: str) -> None:
-    """Note that somebody is forgotten."""
+async def finish_erasure(write: Write, identity: str, *, done_ok: bool = False) -> None:
+    """Note that somebody is forgotten.
+
+    Args:
+        done_ok: another may have done it meanwhile.
+    """
     row = await find(write, erasures, id=identity)
     if row is None:
         raise refuse_absent("such erasure")
     if not await change(write, erasures, where(erasures, id=identity, done_at=None), done_at=write_time(write.now)):
+        if done_ok:
+            return
         raise RefusedError("over", "this erasure was done before")
     write.record("erasure.done", GLOBAL, erasure=identity, pseudonym=row.pseudonym)
+
+
+async def forget(write: Write, ref: str) -> None:
+    """Forget a user who is deleted: what is known of him, what he was answered, and who stands behind his pseudonym.
+
+    Raises:
+        NeedsSharedError: what all tenants share is not locked.
+    """
+    await remove_all(write, ref)
+    await idempotency.forget_actor(write, ref)
+    await departures.mark_forgotten(write, principal_of(ref))
+    await erase(write, ref)
+
+
+async def read_open_erasures(connection: AsyncConnection, before: int, limit: int) -> list[tuple[str, str | None]]:
+    """List requests to be forgotten that were made before an instant and are not done, each with whom it names; None:
+    nobody knows any more."""
+    c = erasures.c
+    found = await connection.execute(
+        select(c.id, pseudonyms.c.ref)
+        .outerjoin(pseudonyms, pseudonyms.c.pseudonym == c.pseudonym)
+        .where(c.done_at.is_(None), c.requested_at <= write_time(before))
+        .order_by(c.id)
+        .limit(limit)
+    )
+    return [(row.id, row.ref) for row in found]
 
 
 async def read_erasures(connection: AsyncConnection, *, after: str = "", limit: int) -> tuple[Erasure, ...]:

@@ -13,7 +13,7 @@ from store.changes import SYSTEM_ACTOR, Write, Writer
 from store.database import Database
 from store.tables import assignments, tenants
 from store.tables import platform_groups as table
-from store.writes import grouping
+from store.writes import departures, grouping
 from store.writes.attributes import Attributes
 from store.writes.grouping import PLATFORM
 from store.writes.removal import strip
@@ -43,6 +43,7 @@ async def set_attributes(write: Write, name: str, attributes: Attributes) -> Non
 async def delete(write: Write, name: str) -> None:
     """Delete a group, for ever. What it holds in tenants is dead with it, and removed by `sweep_group`."""
     await grouping.delete(PLATFORM, write, name)
+    await departures.note(write, [(GROUP, name)])
 
 
 async def nest(write: Write, inner: str, outer: str) -> None:
@@ -77,7 +78,7 @@ async def sweep_group(writer: Writer, name: str, *, actor: str = SYSTEM_ACTOR) -
     the middle, it is called again and goes on.
     """
     swept = 0
-    async for tenant in _tenants(writer.database):
+    async for tenant in all_tenants(writer.database):
         if not await _holds(writer.database, tenant, name):
             continue
         async with writer.write(tenant=tenant, actor=actor) as write:
@@ -87,8 +88,9 @@ async def sweep_group(writer: Writer, name: str, *, actor: str = SYSTEM_ACTOR) -
     return swept
 
 
-async def _tenants(database: Database) -> AsyncIterator[str]:
-    last = ""
+async def all_tenants(database: Database, after: str = "") -> AsyncIterator[str]:
+    """List all tenants that there ever were, from behind one of them."""
+    last = after
     while True:
         async with database.reading() as connection:
             page = select(tenants.c.id).where(tenants.c.id > last).order_by(tenants.c.id).limit(_PAGE)

@@ -13,7 +13,7 @@ from store.database import Database
 from store.errors import RefusedError
 from store.streams import GLOBAL, principal_key
 from store.tables import links, platform_members, presences, principals, system_assignments
-from store.writes import memberships
+from store.writes import departures, memberships
 from store.writes.attributes import Attributes, canonical, names_of
 from store.writes.rows import add, change, find, remove, where
 from store.writes.standing import principal_of, refuse_absent, take_name
@@ -66,6 +66,7 @@ async def delete(write: Write, ref: str) -> None:
     gone = {name: len(await remove(write, table, where(table, **who))) for name, table in _HELD.items()}
     await change(write, principals, where(principals, **who), status="deleted", attributes=canonical(None))
     write.touch(GLOBAL, principal_key(ref))
+    await departures.note(write, [principal_of(ref)])
     write.record("principal.deleted", GLOBAL, principal=ref, **gone)
 
 
@@ -95,6 +96,13 @@ async def tenants_of(database: Database, ref: str) -> list[str]:
             .order_by(presences.c.tenant_id)
         )
         return list(found.scalars())
+
+
+async def is_left_behind(connection: AsyncConnection, ref: str) -> bool:
+    """Say whether a tenant has rows of a principal. Of one who is deleted: his deletion was cut off."""
+    kind, identity = principal_of(ref)
+    own = where(presences, type=kind, id=identity)
+    return (await connection.execute(select(presences.c.id).where(own).limit(1))).first() is not None
 
 
 async def _living(write: Write, ref: str) -> dict[str, str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, select
 
 from store.changes import Write
 from store.streams import GLOBAL, principal_key, subject_key
 from store.tables import assignments, links
 from store.writes.presence import depart
-from store.writes.rows import has, remove, where
+from store.writes.rows import remove, where
 from store.writes.standing import Pair
 
 
@@ -30,18 +30,22 @@ async def strip(write: Write, condition: ColumnElement[bool]) -> int:
 
 
 async def cut(write: Write, condition: ColumnElement[bool]) -> int:
-    """Remove links; return how many.
+    """Remove links; return how many. Of each both sides have it in their logs, where the write moves their streams.
 
     Raises:
-        NeedsSharedError: there are some, and what all tenants share is not locked.
+        NeedsSharedError: there are some, and what all tenants share is not locked; it names the other sides.
     """
-    if not await has(write, links, condition):
+    there = (await write.connection.execute(select(links).where(condition))).all()
+    if not there:
         return 0
-    write.want_shared()
-    rows = await remove(write, links, condition, "type", "id")
-    write.touch(GLOBAL, *{principal_key(written((row.type, row.id))) for row in rows})
-    write.record("link.cut", GLOBAL, tenant=write.owner, links=len(rows))
-    return len(rows)
+    write.want_shared({side for row in there for side in (row.home_id, row.tenant_id)})
+    await remove(write, links, condition)
+    for row in there:
+        ref, sides = written((row.type, row.id)), write.locked(row.home_id, row.tenant_id)
+        details = {"role": row.role, "on": written((row.place_type, row.place_id))}
+        write.touch(GLOBAL, principal_key(ref))
+        write.record("link.cut", GLOBAL, *sides, subject=ref, home=row.home_id, tenant=row.tenant_id, **details)
+    return len(there)
 
 
 async def clear(write: Write, place: Pair) -> None:

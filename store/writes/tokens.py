@@ -13,7 +13,7 @@ from store.changes import Write
 from store.ids import check_id
 from store.streams import GLOBAL, principal_key
 from store.tables import blocked_tokens, token_horizons
-from store.times import write_time
+from store.times import read_time, write_time
 from store.writes.rows import add, find, remove, where
 from store.writes.standing import principal_of
 
@@ -21,11 +21,12 @@ from store.writes.standing import principal_of
 PRUNE_LIMIT: Final = 500
 
 
-async def block(write: Write, ref: str, jti: str, *, until: int) -> None:
-    """Block one token of a principal. A block is never shortened.
+async def block(write: Write, ref: str, jti: str, *, until: int, reason: str | None = None) -> int:
+    """Block one token of a principal; return until when. A block is never shortened.
 
     Args:
         until: when the token is refused for its age anyway, so that the block may be forgotten.
+        reason: for the audit log: a word, and nothing of a person.
     """
     kind, identity = principal_of(ref)
     key = {"type": kind, "id": identity, "jti": check_id(jti, "a token's id")}
@@ -35,12 +36,14 @@ async def block(write: Write, ref: str, jti: str, *, until: int) -> None:
     await remove(write, blocked_tokens, where(blocked_tokens, **key))
     await add(write, blocked_tokens, **key, until=latest)
     write.touch(GLOBAL, principal_key(ref))
-    write.record("token.blocked", GLOBAL, principal=ref, jti=jti, until=latest)
+    why = {} if reason is None else {"reason": reason}
+    write.record("token.blocked", GLOBAL, principal=ref, jti=jti, until=latest, **why)
+    return read_time(latest)
 
 
-async def set_valid_after(write: Write, ref: str, moment: int) -> None:
-    """Let no token of a principal count that was issued before a moment. It never moves back: what was cut off stays
-    cut off."""
+async def set_valid_after(write: Write, ref: str, moment: int) -> int:
+    """Let no token of a principal count that was issued before a moment; return from when on they count. It never moves
+    back: what was cut off stays cut off."""
     kind, identity = principal_of(ref)
     key = {"type": kind, "id": identity}
     known = await find(write, token_horizons, **key)
@@ -50,6 +53,7 @@ async def set_valid_after(write: Write, ref: str, moment: int) -> None:
     await add(write, token_horizons, **key, valid_after=latest)
     write.touch(GLOBAL, principal_key(ref))
     write.record("token.valid_after", GLOBAL, principal=ref, moment=latest)
+    return read_time(latest)
 
 
 async def prune(write: Write, *, limit: int = PRUNE_LIMIT) -> int:

@@ -1,6 +1,6 @@
 """Requests made up from the administration's own OpenAPI document, good and bad, against a running service.
 
-    python -m tests.admin.openapi_siege [--requests 10000] [--seed 1]
+    python -m tests.admin.openapi_siege [--requests 10000] [--seed 1] [--postgres]
 
 As `tests.sidecar.openapi_siege` does it: schemathesis makes them and judges the answers. It asks with a key that may do
 everything, of a store that holds the example studio; once over the document as it is, where nearly all names are
@@ -13,13 +13,12 @@ import argparse
 import asyncio
 import json
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,10 +28,14 @@ from admin.app import SERVER, create_app
 from admin.endpoints import ENDPOINTS
 from admin.openapi import describe
 from admin.services import Services
+from engine import Policy
+from engine.facts_file import read_file
+from store import migrating
 from store.changes import Writer
 from store.database import Database
 from store.settling import Receipts
-from tests.admin.service import World, make_world
+from tests.admin.service import fill, following
+from tests.databases import Postgres, quiet, run, sqlite_urls
 from tests.sidecar.openapi_siege import CHECKS, NEGATIVE, Siege
 
 STUDIO: Final = Path(__file__).parents[2] / "policies" / "studio"
@@ -49,16 +52,34 @@ _NAMES: Final[dict[str, Sequence[str]]] = {
 
 
 @contextmanager
-def serve(world: World, folder: Path) -> Iterator[str]:
-    """Run a service over a copy of a store, in a thread of its own, until the block ends; give its URL."""
+def stored(policy: Policy, server: Postgres | None) -> Iterator[tuple[str, str]]:
+    """Fill a store with the studio's facts, until the block ends; give its URL, and a key that may do everything.
+
+    Args:
+        server: where it is to be; None: on SQLite.
+    """
+    facts = read_file(STUDIO / "facts.yaml")
+    if server is not None:
+        urls = server.fresh()
+        yield urls.admin, run(fill(policy, facts, urls.admin))
+        server.drop(urls)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        url = sqlite_urls(Path(folder) / "siege.db").admin
+        run(migrating.up(url, report=quiet))
+        yield url, run(fill(policy, facts, url))
+
+
+@contextmanager
+def serve(policy: Policy, url: str) -> Iterator[str]:
+    """Run a service over a store, in a thread of its own, until the block ends; give its URL."""
     started, stop = threading.Event(), threading.Event()
     found: list[str] = []
-    copy = folder / "siege.db"
-    shutil.copyfile(world.path, copy)
 
     async def live() -> None:
-        database = Database(f"sqlite+aiosqlite:///{copy}", pool_size=4)
-        services = Services(database, Writer(database), Receipts(database), lambda: world.policy)
+        database = Database(url, pool_size=4)
+        policies = following(policy, database)
+        services = Services(database, Writer(database), Receipts(database), lambda: policies.loaded.policy, policies)
         runner = web.AppRunner(create_app(services, ENDPOINTS, version="siege"), access_log=None, **SERVER)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -84,25 +105,23 @@ def serve(world: World, folder: Path) -> Iterator[str]:
         thread.join()
 
 
-def besiege(*, examples: int, seed: int, only: str | None = None) -> list[Siege]:
+def besiege(*, examples: int, seed: int, only: str | None = None, server: Postgres | None = None) -> list[Siege]:
     """Try every operation with so many examples, over both documents.
 
     Args:
         only: a part of the paths to be tried; None: all are.
+        server: as `stored` has it.
     """
     document = json.loads(json.dumps(describe(ENDPOINTS, "siege")))
     del document["paths"]["/admin/v1/keys/{id}"]  # it would revoke the key that it asks with
     if only is not None:
         document["paths"] = {path: said for path, said in document["paths"].items() if only in path}
     named = tuple(check for check in CHECKS if check != NEGATIVE)  # another name is no mistake of the sender's
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        world = make_world(STUDIO, STUDIO / "facts.yaml", folder)
-        sieges = []
-        for each, checks in ((document, CHECKS), (_with_names(document), named)):
-            with serve(world, folder) as url:
-                sieges.append(_run(each, url, world.key, checks, examples, seed))
-        return sieges
+    policy, sieges = Policy.load(STUDIO), []
+    for each, checks in ((document, CHECKS), (_with_names(document), named)):
+        with stored(policy, server) as (url, key), serve(policy, url) as where:
+            sieges.append(_run(each, where, key, checks, examples, seed))
+    return sieges
 
 
 def _with_names(document: Any) -> Any:
@@ -142,16 +161,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", metavar="PART", help="paths that contain this")
     parser.add_argument("--examples", type=int, default=40, help="of each operation, at a time")
+    parser.add_argument("--postgres", action="store_true", help="on PostgreSQL; without it, on SQLite")
     given = parser.parse_args(arguments)
     done, seed = 0, given.seed
-    while done < given.requests:
-        for siege in besiege(examples=given.examples, seed=seed, only=given.only):
-            done += siege.requests
-            if not siege.is_clean or not siege.requests:
-                print(siege.said)
-                return 1
-        seed += 1
-        print(f"{done} requests: no contradiction", flush=True)
+    with closing(Postgres()) if given.postgres else nullcontext() as server:
+        while done < given.requests:
+            for siege in besiege(examples=given.examples, seed=seed, only=given.only, server=server):
+                done += siege.requests
+                if not siege.is_clean or not siege.requests:
+                    print(siege.said)
+                    return 1
+            seed += 1
+            print(f"{done} requests: no contradiction", flush=True)
     return 0
 
 

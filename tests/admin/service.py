@@ -20,12 +20,15 @@ from admin.app import create_app
 from admin.encryption import KeyRing
 from admin.endpoints import ENDPOINTS
 from admin.services import Services
-from engine import Policy
+from engine import Facts, Policy
 from engine.facts_file import parse_document, read_file
+from sidecar.policies import Policies
+from sidecar.readings import Loaded
 from store import migrating
 from store.changes import Writer
 from store.database import Database
 from store.keys import new_key
+from store.published import Published
 from store.seed import seed
 from store.settling import Receipts
 from store.writes import api_keys
@@ -55,6 +58,17 @@ class Tokens:
             return None
         subject, tenant, claims, said = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
         return EndUser(subject, tenant, tuple(claims), said)
+
+
+def following(policy: Policy, database: Database) -> Policies:
+    """Begin with a policy, until one is published."""
+    return _Following(policy, database)
+
+
+class _Following(Policies):
+    def __init__(self, policy: Policy, database: Database) -> None:
+        super().__init__(Path("no directory"), None, report=lambda _: None, published=Published(database))
+        self._loaded = Loaded(policy, Facts({}, policy), "the beginning")
 
 
 @dataclass(frozen=True)
@@ -89,10 +103,11 @@ async def served(policy: Policy, url: str, key: str, *, ring: KeyRing | None = N
             return time.time_ns() + ahead[0]
 
         writer, receipts = Writer(database, clock=clock), Receipts(database)
-        services = Services(database, writer, receipts, lambda: policy, clock, ring)
+        policies = following(policy, database)
+        services = Services(database, writer, receipts, lambda: policies.loaded.policy, policies, clock, ring)
         app = create_app(services, ENDPOINTS, version="test", verifier=Tokens())
         async with TestClient(TestServer(app)) as client:
-            yield Asking(client, key, database, ahead)
+            yield Asking(client, key, database, ahead, policies)
     finally:
         await database.close()
 
@@ -106,6 +121,7 @@ class Asking:
     database: Database
     #: Nanoseconds by which the service's clock is ahead.
     ahead: list[int]
+    policies: Policies
 
     async def ask(self, method: str, path: str, body: object = None, *, who: str | None = None, **headers: str) -> Said:
         """Ask with a token or a key; None: with the key that may do everything."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +15,8 @@ from tests.admin.service import Asking, World, token
 
 ACCESS: Final = "/tenants/acme/access"
 ADA, BOB, EVE = (token(f"user:{name}") for name in ("ada", "bob", "eve"))
+#: No test waits for longer than this.
+PATIENCE_S: Final = 5.0
 Play = Callable[[Asking], Awaitable[Any]]
 
 
@@ -200,3 +203,23 @@ def test_a_bad_question_is_not_explained(play: Callable[[Play], Any], wrong: dic
     said = play(talk)
 
     assert said.status == 400
+
+
+def test_others_are_answered_meanwhile(play: Callable[[Play], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a long explanation is thought out, the service answers others."""
+    begun, may_end = threading.Event(), threading.Event()
+
+    def think(*_: object) -> dict[str, object]:
+        begun.set()
+        return {"was_let_end": may_end.wait(PATIENCE_S)}
+
+    monkeypatch.setattr("admin.access.service.explain", think)
+
+    async def talk(asking: Asking) -> Any:
+        thinking = asyncio.create_task(asking.ask("POST", f"{ACCESS}/explain", WHY, who=ADA))
+        await asyncio.to_thread(begun.wait, PATIENCE_S)
+        other = await asking.ask("GET", "/tenants")
+        may_end.set()
+        return other.status, (await thinking).body["reasoning"]
+
+    assert play(talk) == (200, {"was_let_end": True})

@@ -1,18 +1,30 @@
-"""Every row of the conformance suite `assign`, through HTTP: what an end user may hand out, and what not."""
+"""Every row of the conformance suite `assign`, through HTTP: what an end user may hand out, and what not.
+
+One service for each kind of database answers all rows; after each the tables are put back to how they were.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import re
+import shutil
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
 import pytest
+from sqlalchemy import Table, delete, insert, select
 
-from tests.admin.service import NOBODY, Asking, Said, World, make_world, token
+from engine import Policy
+from engine.facts_file import read_file
+from store.database import Connection, Database
+from store.tables import meta
+from tests.admin.service import NOBODY, Asking, Said, fill, served, token
+from tests.databases import Postgres, StoreUrls, sqlite_urls
 
 SUITE: Final = Path(__file__).parents[1] / "conformance" / "assign"
 ROWS: Final[list[dict[str, Any]]] = json.loads((SUITE / "cases.json").read_text("utf-8"))
@@ -20,32 +32,95 @@ _SPAN: Final = re.compile(r"\+(\d+)([dhm])")
 _UNITS: Final[dict[str, str]] = {"d": "days", "h": "hours", "m": "minutes"}
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return make_world(SUITE / "policy", SUITE / "facts.yaml", tmp_path_factory.mktemp("assign"))
+class Stage:
+    """A service over the suite's facts, on which rows are played one after the other."""
+
+    def __init__(self, urls: StoreUrls) -> None:
+        self._runner = asyncio.Runner()
+        self._rest = AsyncExitStack()
+        self._asking = self._runner.run(self._open(urls))
+
+    async def _open(self, urls: StoreUrls) -> Asking:
+        policy = Policy.load(SUITE / "policy")
+        key = await fill(policy, read_file(SUITE / "facts.yaml"), urls.admin)
+        self._database = Database(urls.superuser, pool_size=1)
+        self._rest.push_async_callback(self._database.close)
+        async with self._database.reading() as connection:
+            self._kept = {table: await _rows(connection, table) for table in meta.sorted_tables}
+        return await self._rest.enter_async_context(served(policy, urls.admin, key))
+
+    def play(self, row: dict[str, Any]) -> Said:
+        """Play a row, and put everything back."""
+        return self._runner.run(self._play(row))
+
+    async def _play(self, row: dict[str, Any]) -> Said:
+        self._asking.ahead[0] = 0
+        try:
+            return await _play(self._asking, row)
+        finally:
+            await self._restore()
+
+    async def _restore(self) -> None:
+        free = (
+            "PRAGMA defer_foreign_keys = ON"
+            if self._database.is_sqlite
+            else "SET LOCAL session_replication_role = replica"
+        )
+        async with self._database.changing() as connection:
+            await connection.exec_driver_sql(free)  # resources come in any order
+            for table, kept in self._kept.items():
+                if await _rows(connection, table) != kept:
+                    await connection.execute(delete(table))
+                    if kept:
+                        await connection.execute(insert(table), kept)
+
+    def close(self) -> None:
+        self._runner.run(self._rest.aclose())
+        self._runner.close()
+
+
+async def _rows(connection: Connection, table: Table) -> list[dict[str, Any]]:
+    found = await connection.execute(select(table).order_by(*table.primary_key.columns))
+    return [dict(row._mapping) for row in found]
+
+
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """A stage on each kind of database."""
+    if request.param == "sqlite":
+        path = tmp_path_factory.mktemp("assign") / "bylaw.db"
+        made = Stage(sqlite_urls(shutil.copy(request.getfixturevalue("sqlite_template"), path)))
+        yield made
+        made.close()
+        return
+    postgres: Postgres = request.getfixturevalue("postgres")
+    urls = postgres.fresh()
+    made = Stage(urls)
+    yield made
+    made.close()
+    postgres.drop(urls)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row["id"] for row in ROWS])
-def test_row(row: dict[str, Any], world: World, tmp_path: Path) -> None:
+def test_row(row: dict[str, Any], stage: Stage) -> None:
     """What the row says comes of it."""
-    said = asyncio.run(_play(world, row, tmp_path))
+    said = stage.play(row)
 
     found = "pending" if said.status == 202 else said.status < 300
     assert found == row["expect"], (row["why"], said.status, said.body)
     assert said.status < 500
 
 
-async def _play(world: World, row: dict[str, Any], folder: Path) -> Said:
-    async with world.asked(folder) as asking:
-        for step in row.get("before", ()):
-            before = await _do(asking, {"tenant": row["tenant"], **step})
-            assert before.status < 300, before.body
-        said = await _do(asking, row)
-        if "approver" not in row or said.status != 202:
-            return said
-        asking.ahead[0] = int(_span(row.get("approved", "+0d")).total_seconds()) * 10**9
-        path = f"/tenants/{row['tenant']}/approvals/{said.body['approval']}/approve"
-        return await asking.ask("POST", path, who=_token(row["approver"], row))
+async def _play(asking: Asking, row: dict[str, Any]) -> Said:
+    for step in row.get("before", ()):
+        before = await _do(asking, {"tenant": row["tenant"], **step})
+        assert before.status < 300, before.body
+    said = await _do(asking, row)
+    if "approver" not in row or said.status != 202:
+        return said
+    asking.ahead[0] = int(_span(row.get("approved", "+0d")).total_seconds()) * 10**9
+    path = f"/tenants/{row['tenant']}/approvals/{said.body['approval']}/approve"
+    return await asking.ask("POST", path, who=_token(row["approver"], row))
 
 
 async def _do(asking: Asking, step: dict[str, Any]) -> Said:

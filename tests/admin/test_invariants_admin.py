@@ -19,7 +19,10 @@ import pytest
 
 import admin
 from admin.assignments.wire import Named, write_id
+from admin.endpoint import Endpoint
 from admin.endpoints import ENDPOINTS
+from admin.links.wire import Named as Crossing
+from admin.links.wire import write_id as write_link
 from engine import Policy
 from store.changes import Writer
 from store.keys import new_key
@@ -72,7 +75,7 @@ def _want(found: Found, law: str, times: int) -> None:
 
 def test_assign_is_the_only_door(found: Found) -> None:
     """Nobody gets a role that counts but by somebody whose role an `assign` names for it, and within its bounds."""
-    _want(found, "assign_is_the_only_door", 4)
+    _want(found, "assign_is_the_only_door", 8)
 
 
 def test_someone_can_still_manage(found: Found) -> None:
@@ -82,7 +85,7 @@ def test_someone_can_still_manage(found: Found) -> None:
 
 def test_leaving_is_leaving(found: Found) -> None:
     """Whose membership ends, or who is deleted, has nothing left there."""
-    _want(found, "leaving_is_leaving", 1)
+    _want(found, "leaving_is_leaving", 4)
 
 
 def test_no_resurrection(found: Found) -> None:
@@ -111,8 +114,11 @@ async def _plant(asking: Asking) -> None:
     for path, body in (
         ("/groups", {"id": CANARY}),
         (f"/groups/{CANARY}/members", {"subject": f"user:{CANARY}"}),
+        ("/groups", {"id": "nested"}),
+        (f"/groups/{CANARY}/members", {"subject": "group:nested"}),
         ("/memberships", {"subject": f"user:{CANARY}"}),
         ("/resources", {"id": f"folder:{CANARY}"}),
+        ("/resources", {"id": "folder:nested", "parent": f"folder:{CANARY}"}),
         ("/assignments", {"subject": f"user:{CANARY}", "role": "reader", "on": f"folder:{CANARY}"}),
         ("/custom-roles", {"name": CANARY, "on": "org", "can": ["folder.read"]}),
     ):
@@ -187,6 +193,70 @@ def test_rls_by_canary(store_urls: StoreUrls) -> None:
     assert len(asked) > 30
 
 
+class _Guess(NamedTuple):
+    """Names of things that are there, or are not, by which a stranger asks."""
+
+    name: str
+    ids: dict[str, str]
+
+    def path(self, endpoint: Endpoint) -> str:
+        found = endpoint.path.replace("{tenant}", "acme").replace("{name}", self.name)
+        for collection, identity in self.ids.items():
+            found = found.replace(f"/{collection}/{{id}}", f"/{collection}/{identity}")
+        return found.replace("{subject}", f"user:{self.name}").replace("{id}", self.name)
+
+    def body(self, endpoint: Endpoint) -> object:
+        named = json.loads(json.dumps(BODIES).replace("user:gina", f"user:{self.name}").replace("theirs", self.name))
+        last = [part for part in endpoint.path.split("/") if not part.startswith("{")][-1]
+        changes = {"memberships": {"status": "active"}, "custom-roles": {"can": ["folder.read"]}}
+        body = changes.get(last, {"attributes": {}}) if endpoint.method == "PATCH" else named.get(last, {})
+        return body if endpoint.body is not None else None
+
+
+async def _guesses(asking: Asking) -> tuple[_Guess, _Guess]:
+    """Name what is there in `acme`, and what is not."""
+    acme, there = "/tenants/acme", {"resources": f"folder:{CANARY}"}
+    await asking.ask("POST", f"{acme}/invitations", {})
+    for each in ("approvals", "invitations", "links"):
+        there[each] = (await asking.ask("GET", f"{acme}/{each}")).body["items"][0]["id"]
+    there["assignments"] = write_id(Named(f"user:{CANARY}", "folder.reader", f"folder:{CANARY}", ""))
+    absent = {
+        "resources": "folder:nothing",
+        "approvals": "nothing",
+        "invitations": "nothing",
+        "links": write_link(Crossing("user:nothing", "globex", "org.partner", "org:acme", "")),
+        "assignments": write_id(Named("user:nothing", "folder.reader", "folder:nothing", "")),
+    }
+    return _Guess(CANARY, there), _Guess("nothing", absent)
+
+
+def test_strangers_learn_nothing(store_urls: StoreUrls) -> None:
+    """How an end user is refused in a tenant to which he does not belong is the same whether what he names is there.
+
+    What he named was looked for first: 404 told him who is a member, and 412 brought the hash of what it is like."""
+
+    async def ask() -> list[tuple[Endpoint, str, str]]:
+        async with _world(store_urls) as asking:
+            await _plant(asking)
+            strangers, guesses, told = await _strangers(asking), await _guesses(asking), []
+            for each in (each for each in ENDPOINTS if "{tenant}" in each.path):
+                headers = {"If_Match": '"guess"'} if each.takes_if_match else {}
+                for who in strangers[2:]:
+                    said = [
+                        await asking.ask(each.method, guess.path(each), guess.body(each), who=who, **headers)
+                        for guess in guesses
+                    ]
+                    there, absent = (
+                        f"{one.status} {one.body['error']} {one.body['message']} {one.headers.get('ETag')}"
+                        for one in said
+                    )
+                    if there.replace(CANARY, "nothing") != absent:
+                        told.append((each, there, absent))
+            return told
+
+    assert run(ask()) == []
+
+
 def _statements() -> Iterator[tuple[str, Any]]:
     """All functions of repositories that read something of a tenant; links are of two, and stand behind no wall."""
     for found in pkgutil.iter_modules(admin.__path__):
@@ -218,7 +288,7 @@ class _Any(NamedTuple):
 def test_statements_behind_the_wall(function: Any, postgres_urls: StoreUrls) -> None:
     """On PostgreSQL a statement about a tenant shows nothing in a transaction of another, or of none."""
     given: dict[str, Any] = {"tenant": "acme", "kind": "user", "identity": CANARY, "named": _Any(), "name": CANARY}
-    given["ref"] = f"folder:{CANARY}"
+    given |= {"ref": f"folder:{CANARY}", "refs": [("folder", CANARY)], "names": [CANARY], "limit": 10}
     hints = get_type_hints(function)
     if "page" in hints:
         given["page"] = hints["page"]()

@@ -26,7 +26,7 @@ from store.settling import Receipts
 from store.streams import GLOBAL
 from store.tables import meta, revisions
 from store.tokens import Token
-from tests.admin.service import Asking, Said, World, make_world
+from tests.admin.service import Asking, Said, World, following, make_world
 
 STUDIO: Final = Path(__file__).parents[2] / "policies" / "studio"
 TABLES: Final = meta.tables
@@ -53,12 +53,13 @@ def play(world: World, tmp_path: Path) -> Callable[[Play], None]:
 async def set_up(asking: Asking, world: World, manners: Manners) -> AsyncIterator[Asking]:
     """Serve the same store with other manners."""
     database = asking.database
-    services = Services(database, Writer(database), Receipts(database), lambda: world.policy)
+    policies = following(world.policy, database)
+    services = Services(database, Writer(database), Receipts(database), lambda: policies.loaded.policy, policies)
     app = create_app(services, ENDPOINTS, version="test", manners=manners)
     server = TestServer(app)
     await server.start_server(**SERVER)  # as the service does it
     async with TestClient(server) as client:
-        yield Asking(client, asking.key, database, asking.ahead)
+        yield Asking(client, asking.key, database, asking.ahead, policies)
 
 
 async def send(asking: Asking, method: str, path: str, data: Any = None, **headers: str) -> Said:

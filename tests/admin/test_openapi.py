@@ -67,6 +67,16 @@ def test_a_query_has_no_null() -> None:
             assert '"null"' not in json.dumps(parameter), path
 
 
+def test_answers_of_writes_are_open() -> None:
+    """What a write answers may have what `?await=settled` adds, though it is what was asked, too."""
+    for endpoint in (each for each in ENDPOINTS if each.is_write and each.answer is not None):
+        operation = DOCUMENT["paths"][PREFIX + endpoint.path][endpoint.method.lower()]
+        said = operation["responses"][str(endpoint.status)]["content"]["application/json"]["schema"]
+        for part in said.get("allOf", [said]):
+            named = DOCUMENT["components"]["schemas"].get(part.get("$ref", "").rpartition("/")[2], {})
+            assert "additionalProperties" not in named, endpoint.path
+
+
 @pytest.mark.parametrize(
     ("method", "path", "template", "body"),
     [
@@ -96,6 +106,18 @@ def test_answers_fit(world: World, tmp_path: Path, method: str, path: str, templ
         validator_for({**schema, "components": DOCUMENT["components"]}).validate(said.body)
 
     asyncio.run(work())
+
+
+@pytest.mark.parametrize("subject", ["user:\0", "us\0er:ann", "user:ann\n"])
+def test_no_reference_has_what_no_database_takes(world: World, tmp_path: Path, subject: str) -> None:
+    """A reference that PostgreSQL could not even look for is refused as what it is: it was an error of ours there."""
+
+    async def work() -> int:
+        async with world.asked(tmp_path) as asking:
+            body = {"items": [{"op": "delete", "subject": subject}]}
+            return (await asking.ask("POST", "/tenants/acme/memberships/bulk", body)).status
+
+    assert asyncio.run(work()) == 400
 
 
 @pytest.mark.slow

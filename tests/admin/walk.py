@@ -140,7 +140,7 @@ ROLES: Final = ("viewer", "editor", "admin", "owner", "reader", "writer", "keepe
 TABLES: Final = (
     *("revisions", "names", "tenants", "tenant_profiles", "principals", "memberships", "groups", "group_nestings"),
     *("group_members", "assignments", "system_assignments", "links", "resources", "custom_roles", "approvals"),
-    *("platform_groups", "platform_nestings", "platform_members", "pseudonyms"),
+    *("platform_groups", "platform_nestings", "platform_members"),
 )
 Row = Mapping[str, Any]
 Held = tuple[str, str, str, str]  # who, tenant, role, place
@@ -350,6 +350,17 @@ def _hand_out(rng: Random, state: State, who: str | None) -> Call:
     return Call("give", "POST", f"{_at(tenant)}/assignments", body, who, subject, tenant)
 
 
+def _grasp(rng: Random, state: State, who: str | None) -> Call:
+    """Give oneself, or a group in which one is, what one may give to others alone."""
+    owners = sorted((who, tenant) for who, tenant, role, _ in state.held() if role == "org.owner")
+    if not owners:
+        return _give(rng, state, who)
+    who, tenant = rng.choice(owners)
+    subject = rng.choice((who, *sorted(f"group:{name}" for name in state.groups_of(tenant, who))))
+    body = {"subject": subject, "role": "admin", "on": f"org:{tenant}"}
+    return Call("give", "POST", f"{_at(tenant)}/assignments", body, who, subject, tenant)
+
+
 def _take(rng: Random, state: State, who: str | None) -> Call:
     from admin.assignments.wire import Named, write_id
 
@@ -370,6 +381,28 @@ def _unmember(rng: Random, _: State, who: str | None) -> Call:
     tenant, subject = rng.choice(TENANTS), f"user:{rng.choice(USERS)}"
     path = f"{_at(tenant)}/memberships/{subject}"
     return Call("unmember", "DELETE", path, None, rng.choice((who, None)), subject, tenant)
+
+
+def _part(rng: Random, state: State, who: str | None) -> Call:
+    """End the membership of somebody who has it: a key does, which nobody's rights keep from it."""
+    rows = state.of("memberships", type="user")
+    if not rows:
+        return _unmember(rng, state, who)
+    row = rng.choice(rows)
+    subject, tenant = f"user:{row['id']}", row["tenant_id"]
+    return Call("unmember", "DELETE", f"{_at(tenant)}/memberships/{subject}", None, None, subject, tenant)
+
+
+def _nest(rng: Random, state: State, who: str | None) -> Call:
+    """Put a group that is there into another, now and then one that lies in it; a key does, as above."""
+    tenants = [tenant for tenant in TENANTS if len(state.of("groups", tenant_id=tenant, deleted=False)) > 1]
+    if not tenants:
+        return _put(rng, state, who)
+    tenant = rng.choice(tenants)
+    names = sorted(row["id"] for row in state.of("groups", tenant_id=tenant, deleted=False))
+    nested = [(row["inner_id"], row["outer_id"]) for row in state.of("group_nestings", tenant_id=tenant)]
+    outer, inner = rng.choice(nested) if nested and rng.random() < 0.5 else rng.sample(names, 2)
+    return Call("put", "POST", f"{_at(tenant)}/groups/{outer}/members", {"subject": f"group:{inner}"}, None, "")
 
 
 def _group(rng: Random, _: State, who: str | None) -> Call:
@@ -419,10 +452,21 @@ def _person(rng: Random, _: State, who: str | None) -> Call:
             return Call("status", "PATCH", f"/users/{name}", {"status": status}, who, f"user:{name}")
 
 
+def _raise(rng: Random, state: State, who: str | None) -> Call:
+    """Bring somebody back who is deleted, or delete one whom nobody needs; a key does, as above."""
+    dead = sorted(row["id"] for row in state.of("principals", type="user", status="deleted"))
+    if not dead:
+        return Call("leave", "DELETE", f"/users/{USERS[-1]}", None, None, f"user:{USERS[-1]}")
+    name = rng.choice(dead)
+    if rng.random() < 0.3:
+        return Call("person", "POST", "/users", {"id": name}, None, f"user:{name}")
+    return Call("status", "PATCH", f"/users/{name}", {"status": "active"}, None, f"user:{name}")
+
+
 def _system(rng: Random, state: State, who: str | None) -> Call:
     from admin.assignments.wire import Named, write_id
 
-    if rng.random() < 0.5:
+    if rng.random() < 0.5 or not state.rows["system_assignments"]:
         body = {"subject": f"user:{rng.choice(USERS)}", "role": "operator", "on": "system", **_times(rng)}
         return Call("system", "POST", "/assignments", body, who)
     row = rng.choice(state.rows["system_assignments"])
@@ -477,6 +521,7 @@ _MAKERS: Final[tuple[Callable[[Random, State, str | None], Call], ...]] = (
         _put,
         _pull,
     ),
+    *(_grasp, _part, _part, _nest, _nest, _raise),
     *(_folder, _folder, _person, _person, _system, _custom, _link, _approval, _approval),
 )
 

@@ -119,7 +119,7 @@ MISTAKES: Final = (
     _one("forgotten changes", 1, _BOUNDED, "self.floor = self.at.n", "pass"),
     _one("absence outlives a change", 1, _NOTE, "self.absent.pop(key, None)", "pass"),
     _one("roles by place outlive a change", 3, _NOTE, "self.placed.clear()", "pass"),
-    _one("stamp at the answer", 7, _SENT, "asked, sent)", "asked, self.clock())"),
+    _one("stamp at the answer", 7, _SENT, "asked, sent, ", "asked, self.clock(), "),
     _one("adopted apart", 1, _TAKE, "is_apart or ", ""),
     _one("adopted from the past", 1, _SHOWN, 'self.cache.shown(tenant or "")', "-1"),
     _one("adopted from a lost history", 1, _MAY_SHOW, "since.history == self._histories and ", ""),

@@ -204,9 +204,9 @@ class Process:
     def _watched(self, apply: Callable[..., Any]) -> Callable[..., Any]:
         """Tell which polls are applied."""
 
-        def watched(polled: Polled, asked: Mapping[str, Position], sent: float) -> Any:
+        def watched(polled: Polled, asked: Mapping[str, Position], *rest: Any) -> Any:
             epoch = self.keeper.freshness.epoch
-            said = apply(polled, asked, sent)
+            said = apply(polled, asked, *rest)
             if self.keeper.freshness.epoch != epoch and isinstance(polled, SeenPolled):
                 self._applied(polled.step, asked)
             return said

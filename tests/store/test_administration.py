@@ -220,7 +220,7 @@ def test_lists_go_on_behind_an_id(store_urls: StoreUrls) -> None:
                     made["keys"].append(await ops(write, key=keys.new_key()))
                     made["invitations"].append(await invite(write, token_digest=digest_of(str(number))))
                     made["approvals"].append(await asked(write))
-                    made["erasures"].append(await personal_data.request_erasure(write, ANN))
+                    made["erasures"].append(await personal_data.request_erasure(write, f"user:u{number}"))
             looks: list[tuple[str, Callable[..., Awaitable[Any]], tuple[str, ...]]] = [
                 ("keys", api_keys.read_page, ()),
                 ("invitations", invitations.read_page, ("acme",)),

@@ -59,22 +59,23 @@ def test_each_log_tells_its_own(store_urls: StoreUrls) -> None:
 
 
 def test_what_a_tenant_does_to_links_is_told_to_all(store_urls: StoreUrls) -> None:
-    """That a membership took its links along, and that what it is changed in them, the platform's log has too."""
+    """That a membership took its links along, and that what it is changed in them, stands in the log of the other side
+    and of the platform, too."""
 
     async def scene() -> list[Told]:
         async with inhabited(store_urls) as writer:
             found = []
-            async with writer.write(tenant="globex", shared=True) as write:
-                await memberships.put(write, "user:eve", "guest")
+            await writer.run(lambda write: memberships.put(write, "user:eve", "guest"), tenant="globex")
             found.append(newest(await told(store_urls)))
-            async with writer.write(tenant="globex", shared=True) as write:
-                await memberships.end(write, "user:eve")
+            await writer.run(lambda write: memberships.end(write, "user:eve"), tenant="globex")
             return [*found, newest(await told(store_urls))]
 
     changed, ended = run(scene())
 
-    assert (changed["globex"], changed[GLOBAL]) == (["membership.put"], ["link.membership"])
-    assert (ended["globex"], ended[GLOBAL]) == (["membership.ended"], ["link.cut"])
+    assert (changed["globex"], changed["acme"]) == (["membership.put"], ["link.membership"])
+    assert changed[GLOBAL] == ["link.membership"]
+    assert ended["globex"] == ["link.cut", "link.cut", "membership.ended"]
+    assert ended["acme"] == ended[GLOBAL] == ["link.cut", "link.cut"]
 
 
 def test_a_log_is_told_nothing_unless_its_stream_moves(store_urls: StoreUrls) -> None:

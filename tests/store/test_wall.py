@@ -23,6 +23,7 @@ from store.tables import (
     groups,
     memberships,
     meta,
+    refusals,
     revisions,
     tenant_profiles,
     tenants,
@@ -39,25 +40,33 @@ MOVE = "UPDATE {} SET tenant_id = 'globex'"
 ADMINISTRATION = {
     *("api_keys", "invitation_tokens", "invitations", "approvals"),
     *("idempotency_keys", "personal_data", "erasures"),
+    *("retention_periods", "departures", "circumstances"),
+    *("refusals", "platform_refusals", "refusal_heads", "tenant_security"),
 }
 FACTS = {*meta.tables} - {
     *ADMINISTRATION,
     *("store", "revisions", "changes", "sidecars", "settle", "settle_acks"),
-    *("names", "presences", "pseudonyms", "audit_log", "platform_audit_log"),
+    *("names", "presences", "pseudonyms", "audit_log", "platform_audit_log", "policies", "publications"),
 }
 READ, ALL = {"SELECT"}, {"SELECT", "INSERT", "UPDATE", "DELETE"}
 ADD, KEEP = {"SELECT", "INSERT"}, {"SELECT", "INSERT", "UPDATE"}
 RIGHTS: dict[str, dict[str, set[str]]] = {
     "sidecar": {
         **dict.fromkeys({*FACTS, "alembic_version", "store", "revisions", "changes", "settle"}, READ),
+        **dict.fromkeys({"policies", "publications"}, READ),
         "sidecars": ALL,
         "settle_acks": {"SELECT", "INSERT", "DELETE"},
     },
     "admin": {
         **dict.fromkeys({*FACTS, "revisions", "changes", "sidecars", "settle", "settle_acks", "presences"}, ALL),
-        **dict.fromkeys({"store", "names", "audit_log", "platform_audit_log"}, ADD),
-        **dict.fromkeys({"pseudonyms", "api_keys", "erasures"}, KEEP),
-        **dict.fromkeys({"invitations", "approvals", "idempotency_keys", "personal_data"}, ALL),
+        **dict.fromkeys({"store", "names", "audit_log", "platform_audit_log", "refusals", "platform_refusals"}, ADD),
+        **dict.fromkeys({"policies", "publications"}, ADD),
+        **dict.fromkeys(
+            {"pseudonyms", "api_keys", "erasures", "retention_periods", "departures", "refusal_heads"}, KEEP
+        ),
+        **dict.fromkeys(
+            {"invitations", "approvals", "circumstances", "idempotency_keys", "personal_data", "tenant_security"}, ALL
+        ),
         "invitation_tokens": {"SELECT", "INSERT", "DELETE"},
         "alembic_version": READ,
     },
@@ -155,7 +164,7 @@ def test_a_tenant_sees_its_own(table: Table, login: str, world: StoreUrls) -> No
 
 @pytest.mark.parametrize(
     "table",
-    [table for table in OWNED if table not in {audit_log, groups, tenant_profiles}],
+    [table for table in OWNED if table not in {audit_log, groups, refusals, tenant_profiles}],
     ids=lambda table: table.name,
 )
 def test_a_tenant_changes_its_own(table: Table, world: StoreUrls) -> None:

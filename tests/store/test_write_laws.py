@@ -238,10 +238,13 @@ async def _positions(database: Database) -> dict[str, int]:
 OWNED = [table.name for table in tables.OWNED if table.name != "audit_log"]
 CANARIES = ("acme", "globex")
 #: What changes rows of a tenant, by its case, and not only those of all.
-SHARED = ("principals", "platform_groups", "tokens", "callers", "api_keys", "idempotency", "personal_data")
+SHARED = (
+    *("principals", "platform_groups", "tokens", "callers", "api_keys", "idempotency", "personal_data"),
+    "policies",
+)
 INSIDE = {case.of for case in CASES if case.of.partition(".")[0] not in SHARED} - {
     *("tenants.make", "tenants.set_status", "assignments.give_system", "assignments.take_system"),
-    *("links.make", "links.end"),
+    *("links.make", "links.end", "retention.put_periods", "retention.sweep_links"),
 }
 
 

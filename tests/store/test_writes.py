@@ -180,7 +180,10 @@ def test_a_principal_leaves_the_platform_and_then_everything(store_urls: StoreUr
         "principals": {("user", "ann", "active", "{}")},
         "system_assignments": {("user", "ann", "system.root", "", None)},
     }
-    assert made == {"principals": {("user", "ann", "deleted", "{}")}}
+    assert made == {
+        "principals": {("user", "ann", "deleted", "{}")},
+        "departures": {("user", "ann", write_time(NOW), None, None)},
+    }
     assert left == 2
     assert rows == {
         "memberships": {("acme", "user", "bob", "guest", "", None), ("globex", "user", "eve", "active", "", None)},
@@ -255,19 +258,19 @@ async def _homes(urls: StoreUrls) -> set[object]:
 
 
 def test_a_write_is_begun_again_where_it_must_be_shared(store_urls: StoreUrls) -> None:
-    """What changes a link is refused unless all tenants' rows are locked, and `run` then locks them."""
+    """What changes a link is refused unless all tenants' rows are locked; `run` then locks them, and the other side."""
 
     async def scene() -> tuple[object, ...]:
         async with inhabited(store_urls) as writer:
             asked = [
-                await memberships.needs_shared(writer.database, tenant, "user:eve") for tenant in ("globex", "acme")
+                await memberships.linked_with(writer.database, tenant, "user:eve") for tenant in ("globex", "acme")
             ]
             refused = await refusal(writer, lambda write: memberships.put(write, "user:eve"), tenant="globex")
             write = await writer.run(lambda write: memberships.put(write, "user:eve"), tenant="globex")
             plain = await writer.run(lambda write: memberships.put(write, "user:ann"), tenant="acme")
             return asked, refused, write.streams, plain.streams
 
-    assert run(scene()) == ([True, False], "needs_shared", ["g", "t:globex"], ["t:acme"])
+    assert run(scene()) == ([{"acme"}, set()], "needs_shared", ["g", "t:acme", "t:globex"], ["t:acme"])
 
 
 def test_both_tenants_of_a_link_have_it_in_their_logs(store_urls: StoreUrls) -> None:

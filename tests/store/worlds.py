@@ -21,6 +21,7 @@ from typing import Any
 
 from sqlalchemy import Table, select
 
+from engine.source import Source
 from store import tables, writes
 from store.changes import Write, Writer
 from store.database import Database
@@ -31,6 +32,7 @@ from store.writes import (
     approvals,
     assignments,
     callers,
+    ciphertexts,
     custom_roles,
     groups,
     idempotency,
@@ -39,8 +41,11 @@ from store.writes import (
     memberships,
     personal_data,
     platform_groups,
+    policies,
     principals,
     resources,
+    retention,
+    tenant_security,
     tenants,
     tokens,
 )
@@ -48,7 +53,7 @@ from store.writes.rows import find
 from tests.databases import StoreUrls
 
 #: Modules whose functions are parts of what others do.
-COMMON = {"rows", "attributes", "periods", "standing", "presence", "removal", "grouping"}
+COMMON = {"rows", "attributes", "periods", "standing", "presence", "removal", "grouping", "circumstances", "departures"}
 NOW = 1_000_000_000_000_000_000
 DAY = 86_400_000_000_000
 
@@ -195,10 +200,29 @@ async def _request_and_finish(write: Write) -> None:
     await personal_data.finish_erasure(write, await personal_data.request_erasure(write, "user:eve"))
 
 
+async def _upload(write: Write) -> str:
+    return await policies.upload(write, [Source("a.bylaw", "")], None, digest="sha256:0")
+
+
+async def _upload_and_publish(write: Write) -> None:
+    await policies.publish(write, await _upload(write), after=0)
+
+
+async def _replace(write: Write) -> None:
+    row = await find(write, tables.invitations, digest=digest_of("token1"))
+    cells = next(each for each in ciphertexts.ALL if each.table is tables.invitations)
+    cell = ciphertexts.Cell(("nobody's" if row is None else row.id,), "v1.sealed")
+    await ciphertexts.replace(write, cells, cell, "v1.anew")
+
+
 _ACME = {"tenant": "acme"}
 _SHARED: dict[str, Any] = {"shared": True}
+_PUBLISHING: dict[str, Any] = {"publishing": True}
 _BOTH = {"tenant": "acme", "shared": True}
 _OVER = {"tenant": "globex", "shared": True, "others": ["acme"]}
+_BETWEEN: dict[str, Any] = {"shared": True, "others": ["acme", "globex"]}
+#: A year later.
+_AFTER = retention.cutoffs_of(retention.DEFAULTS, NOW + 400 * DAY)
 
 CASES = [
     Case(
@@ -209,6 +233,7 @@ CASES = [
     ),
     _case(tenants.set_status, "suspended", how=_BOTH, keys_g="tenant:acme", keys_t=""),
     _case(tenants.set_attributes, {"plan": "free"}, how=_ACME, keys_t="tenant"),
+    _case(tenant_security.put, {"invitation_days": 1}, how=_ACME, keys_t=""),
     _case(principals.make, "user:zoe", how=_SHARED, keys_g="principal:user:zoe"),
     _case(principals.set_status, "user:ann", "suspended", how=_SHARED, keys_g="principal:user:ann"),
     _case(principals.set_attributes, "user:ann", {"a": 1}, how=_SHARED, keys_g="principal:user:ann"),
@@ -296,6 +321,9 @@ CASES = [
     _case(api_keys.make, new_key(), "shop", scopes=["facts", "tenant:acme"], how=_SHARED, keys_g=""),
     _found(api_keys.revoke, tables.api_keys, how=_SHARED, keys_g=""),
     _case(invitations.make, token_digest=digest_of("t"), email="v1.s", email_index="i", how=_ACME, keys_t=""),
+    Case("policies.upload", _upload, _PUBLISHING, {"p": set()}),
+    Case("policies.publish", _upload_and_publish, _PUBLISHING, {"p": {"*"}}),
+    Case("ciphertexts.replace", _replace, _ACME, {"t:acme": set()}),
     _case(invitations.accept, digest_of("token1"), "user:zoe", how=_ACME, keys_t=""),
     _found(invitations.withdraw, tables.invitations, digest=digest_of("token2"), how=_ACME, keys_t=""),
     _case(approvals.ask, {}, subject="user:bob", role="task.editor", place="task:t1", how=_ACME, keys_t=""),
@@ -308,6 +336,12 @@ CASES = [
     _case(personal_data.remove_all, "user:ann", how=_SHARED, keys_g=""),
     _case(personal_data.request_erasure, "user:ann", how=_SHARED, keys_g=""),
     Case("personal_data.finish_erasure", _request_and_finish, _SHARED, {"g": set()}),
+    _case(personal_data.forget, "user:ann", how=_SHARED, keys_g=""),
+    _case(idempotency.forget_actor, "user:ann", how=_SHARED, keys_g=""),
+    _case(retention.put_periods, {"expired": 7}, how=_SHARED, keys_g=""),
+    _case(retention.sweep, retention.OF_TENANT, _AFTER, how=_ACME, keys_t=""),
+    _case(retention.sweep, retention.SHARED, _AFTER, how=_SHARED, keys_g=""),
+    _case(retention.sweep_links, "globex", "acme", _AFTER, how=_BETWEEN, keys_g="", keys_t="", keys_globex=""),
 ]
 
 

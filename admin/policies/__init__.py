@@ -1,0 +1,1 @@
+"""Policies: uploaded, published, and published again to go back."""
