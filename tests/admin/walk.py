@@ -456,7 +456,10 @@ def _raise(rng: Random, state: State, who: str | None) -> Call:
     """Bring somebody back who is deleted, or delete one whom nobody needs; a key does, as above."""
     dead = sorted(row["id"] for row in state.of("principals", type="user", status="deleted"))
     if not dead:
-        return Call("leave", "DELETE", f"/users/{USERS[-1]}", None, None, f"user:{USERS[-1]}")
+        name = USERS[-1]
+        if not state.of("principals", type="user", id=name):
+            return Call("person", "POST", "/users", {"id": name}, None, f"user:{name}")
+        return Call("leave", "DELETE", f"/users/{name}", None, None, f"user:{name}")
     name = rng.choice(dead)
     if rng.random() < 0.3:
         return Call("person", "POST", "/users", {"id": name}, None, f"user:{name}")
@@ -521,7 +524,7 @@ _MAKERS: Final[tuple[Callable[[Random, State, str | None], Call], ...]] = (
         _put,
         _pull,
     ),
-    *(_grasp, _part, _part, _nest, _nest, _raise),
+    *(_grasp, _part, _part, _nest, _nest, _raise, _raise),
     *(_folder, _folder, _person, _person, _system, _custom, _link, _approval, _approval),
 )
 
