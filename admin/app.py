@@ -1,6 +1,6 @@
 """The application: endpoints behind one door, errors as answers, and the life of the server.
 
-request ──▶ id ──▶ endpoint (`serving`) ──▶ answer ──▶ dressed (`manners`)
+request ──▶ id ──▶ endpoint (`serving`) ──▶ answer ──▶ dressed (`manners`) ──▶ told of (`watching`)
              └── whatever goes wrong ──▶ PublicError ──▶ answer ──┘
 """
 
@@ -20,11 +20,15 @@ from admin.attempts import Attempts
 from admin.bodies import MAX_BODY
 from admin.endpoint import PREFIX, Endpoint
 from admin.errors import PublicError, bad_request, body_of, to_public
+from admin.health import Probe
 from admin.manners import Manners, dress, options
+from admin.metrics import CONTENT_TYPE, Metrics
 from admin.openapi import describe
 from admin.refusals import Refusals
 from admin.services import Services
-from admin.serving import REQUEST_ID, Handle, Serving, handler_of, identify, told
+from admin.serving import Handle, Serving, handler_of, identify, told
+from admin.uses import Uses
+from admin.watching import REQUEST_ID, watch_statements, watching
 from store.tokens import Token
 
 ID_HEADER: Final = "X-Request-ID"
@@ -51,9 +55,12 @@ def create_app(
         manners: None: the usual ones.
     """
     refusals = Refusals(services.database, services.clock)
-    serving = Serving(services, verifier, manners or Manners(), Attempts(services.clock), refusals)
-    app = web.Application(client_max_size=MAX_BODY, middlewares=[_answering(serving.manners)])
-    app.cleanup_ctx.append(_telling(refusals))
+    uses = Uses(services.database, services.clock)
+    metrics = Metrics(endpoints)
+    serving = Serving(services, verifier, manners or Manners(), Attempts(services.clock), refusals, uses, metrics)
+    watch_statements(services.database, metrics)
+    app = web.Application(client_max_size=MAX_BODY, middlewares=[watching(metrics), _answering(serving.manners)])
+    app.cleanup_ctx.append(_telling(refusals, uses))
     for each in endpoints:
         _serve(app, each.method, PREFIX + each.path, handler_of(serving, each))
         if each.is_alone:
@@ -62,14 +69,16 @@ def create_app(
     _serve(app, "GET", "/openapi.json", _constant(described))
     _serve(app, "GET", "/health", _constant(b'{"status": "ok"}'))
     _serve(app, "GET", "/ready", _ready(services))
+    _serve(app, "GET", "/metrics", _metrics(metrics))
     _serve(app, "GET", "/settled/{token}", _settled(serving))
     return app
 
 
-def _telling(refusals: Refusals) -> Callable[[web.Application], AsyncIterator[None]]:
+def _telling(refusals: Refusals, uses: Uses) -> Callable[[web.Application], AsyncIterator[None]]:
     async def telling(_: web.Application) -> AsyncIterator[None]:
         async with refusals.telling():
             yield
+        await uses.end()
 
     return telling
 
@@ -96,10 +105,18 @@ def _constant(body: bytes) -> Handle:
 
 
 def _ready(services: Services) -> Handle:
+    probe = Probe(services)
+
     async def handler(_: web.Request) -> web.Response:
-        async with services.database.reading() as connection:
-            await connection.exec_driver_sql("SELECT 1")
-        return web.json_response({"status": "ready", "policy": services.policy().digest})
+        found = await probe.look()
+        return web.json_response(found.said, status=200 if found.is_up else 503)
+
+    return handler
+
+
+def _metrics(metrics: Metrics) -> Handle:
+    async def handler(_: web.Request) -> web.Response:
+        return web.Response(body=metrics.written(), headers={"Content-Type": CONTENT_TYPE})
 
     return handler
 

@@ -100,9 +100,15 @@ async def in_bulk(ask: Ask, do: Callable[[Write, Any], Awaitable[Done]]) -> Answ
 
     async def work(shared: Sharing) -> Answer:
         results.clear()
+        lacking: list[NeedsSharedError] = []
         async with changing(ask, tenant=ask.tenant, shared=shared) as changed:
             for index, item in enumerate(ask.body.items):
-                results.append(await _result(index, item, changed.write, do))
+                try:
+                    results.append(await _result(index, item, changed.write, do))
+                except NeedsSharedError as error:  # what the others need is found in the same go
+                    lacking.append(error)
+            if lacking:
+                raise NeedsSharedError(frozenset[str]().union(*(each.others for each in lacking)))
             if ask.query.atomic:
                 _want_all(results)
             if all(each.error is not None for each in results):

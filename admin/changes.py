@@ -68,7 +68,7 @@ async def ask_approval(ask: Ask, write: Write, change: Waitable) -> str:
     what = {"kind": kind, "change": {name: getattr(change, name) for name in change.__slots__}}
     if isinstance(change, GiveLink):
         await check_link(write, change.expires)
-    identity = new_id()
+    identity = new_id(lambda: write.now)
     actor = asker_of(ask, ask.actor, ask.services.policy().model)
     said = circumstances.written(ask.services.ring, actor, circumstances.place_of(write.owner, APPROVAL, identity))
     role, place = (

@@ -15,9 +15,10 @@ from typing import Final
 from admin.actors import EndUser, Key, unauthorized
 from admin.changes import asker_of
 from admin.endpoint import Ask, Right
-from admin.errors import PublicError, forbidden, not_found
+from admin.errors import PublicError, forbidden, no_policy, not_found
 from admin.services import Services
-from engine import Request, RequestError
+from admin.uses import Uses
+from engine import Policy, Request, RequestError
 from engine.assign_changes import Actor, Change, GiveRole, Pending, PutInGroup, Ruling, SetStatus
 from engine.assigning import Assigner
 from engine.claims import context_of
@@ -38,8 +39,8 @@ from store.writes.approvals import Approval
 _CLAIMED: Final = "roles"
 
 
-async def find_key(services: Services, written: str) -> Key:
-    """Say who holds a key.
+async def find_key(services: Services, uses: Uses, written: str) -> Key:
+    """Say who holds a key, and note that it is used.
 
     Raises:
         PublicError: nobody does, or not any more.
@@ -48,6 +49,7 @@ async def find_key(services: Services, written: str) -> Key:
         found = await find_by_digest(connection, digest_of(written))
     if found is None or found.revoked_at is not None or services.clock() >= found.expires:
         raise unauthorized()
+    uses.note(found)
     return Key(found.id, frozenset(found.scopes))
 
 
@@ -68,6 +70,7 @@ async def want(ask: Ask, connection: Connection, right: Right, tenant: str | Non
 
 async def _want_of(ask: Ask, user: EndUser, connection: Connection, right: Right, tenant: str | None) -> None:
     policy = ask.services.policy()
+    await want_current(ask, connection, policy)
     model = policy.model
     kind, identity = (SYSTEM, SYSTEM) if tenant is None else (model.tenant, tenant)
     if right not in model.types[kind].actions:
@@ -89,6 +92,16 @@ async def _want_of(ask: Ask, user: EndUser, connection: Connection, right: Right
         raise forbidden(f"the policy does not let you `{right}` in `{kind}:{identity}`", decision.code)
 
 
+async def want_current(ask: Ask, connection: Connection, policy: Policy) -> None:
+    """Refuse to answer from a snapshot by a policy that is not the one that decides there.
+
+    Raises:
+        PublicError: it is another: one was published since the request came, or cannot be loaded here.
+    """
+    if not await ask.services.is_current(connection) or policy is not ask.services.policy():
+        raise no_policy()
+
+
 async def want_inside(ask: Ask, tenant: str) -> None:
     """Refuse an end user who is outside of a tenant, before anything there is looked for: from how he is refused he is
     not to learn what is there.
@@ -105,6 +118,7 @@ async def want_inside(ask: Ask, tenant: str) -> None:
         return Assigner(policy.program, facts.source, holdings).outside(asker, tenant, ask.now)
 
     async with ask.services.database.reading(tenant) as connection:
+        await want_current(ask, connection, policy)
         try:
             ruling = await judged(connection, policy, answer)
         except RequestError as error:
@@ -188,7 +202,10 @@ async def want_approval(ask: Ask, write: Write, stored: Approval, change: Change
             return assigner.guard(change, write.tenant, write.now)
         return assigner.approve(asker_of(ask, user, policy.model), pending, write.now)
 
-    ruling = await judged(write.connection, policy, answer, is_writing=True)
+    try:
+        ruling = await judged(write.connection, policy, answer, is_writing=True)
+    except RequestError as error:
+        raise forbidden(f"the policy cannot say whether this may be done: {error.message}", error.code) from error
     if ruling is not None and ruling.outcome != "allowed":
         raise refused(ruling)
 

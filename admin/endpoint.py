@@ -104,6 +104,7 @@ class Endpoint:
         is_question: it changes nothing, whatever its method.
         is_lines: it answers with lines of JSON, as they come.
         max_body: of the body, in bytes.
+        is_private: nobody is to keep what it answers, not even to ask whether it changed.
         is_alone: no single thing has the name that its path ends in: other methods are none of such a thing's.
     """
 
@@ -122,6 +123,7 @@ class Endpoint:
     is_lines: bool = False
     max_body: int = MAX_BODY
     is_alone: bool = False
+    is_private: bool = False
 
     @property
     def is_write(self) -> bool:
@@ -130,7 +132,8 @@ class Endpoint:
     @property
     def has_etag(self) -> bool:
         """Whether it answers with a single thing as it is now: not with a list, and not with what was made or done."""
-        return self.method != "POST" and self.answer is not None and not issubclass(self.answer, Page)
+        is_thing = self.method != "POST" and self.answer is not None and not issubclass(self.answer, Page)
+        return is_thing and not self.is_private
 
     @property
     def takes_if_match(self) -> bool:

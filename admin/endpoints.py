@@ -22,7 +22,9 @@ from admin.principals import handlers as principals
 from admin.reencryption import handlers as reencryption
 from admin.resources import handlers as resources
 from admin.retention import handlers as retention
+from admin.roles import handlers as roles
 from admin.security import handlers as security
+from admin.tenancies import handlers as tenancies
 from admin.tenants import handlers as tenants
 from admin.tokens import handlers as tokens
 
@@ -31,6 +33,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *security.ENDPOINTS,
     *personal_data.ENDPOINTS,
     *principals.ENDPOINTS,
+    *tenancies.ENDPOINTS,
     *memberships.ENDPOINTS,
     *groups.ENDPOINTS,
     *assignments.ENDPOINTS,
@@ -38,6 +41,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *invitations.ENDPOINTS,
     *links.ENDPOINTS,
     *custom_roles.ENDPOINTS,
+    *roles.ENDPOINTS,
     *resources.ENDPOINTS,
     *policies.ENDPOINTS,
     *api_keys.ENDPOINTS,

@@ -22,12 +22,15 @@ KEEP_NOTHING: Final = "private, no-store"
 ASK_AGAIN: Final = "private, no-cache"
 #: How long a browser may remember what a preflight was answered.
 _PREFLIGHT_S: Final = 600
+#: What a browser lets pages do that nobody needs here.
+_POWERS: Final = ("camera", "clipboard-read", "display-capture", "geolocation", "microphone", "payment", "usb")
 _SECURITY: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
+    "Permissions-Policy": ", ".join(f"{each}=()" for each in _POWERS),
 }
 #: What a page of another origin may send and read, beside what any may.
 _SENT: Final = "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, X-Request-ID"
@@ -44,11 +47,11 @@ _GZIP: Final = re.compile(r"(gzip|\*)(?:\s*;\s*q=([0-9.]+))?")
 class Limits(Protocol):
     """Counts what an actor asks."""
 
-    async def take(self, actor: str) -> None:
-        """Count one request.
+    async def take(self, actor: str, times: int = 1) -> None:
+        """Count one request, or so many.
 
         Raises:
-            PublicError: it is one too many.
+            PublicError: it is one too many; then it counts for nothing.
         """
         ...
 

@@ -218,11 +218,7 @@ def _plain_paths() -> Json:
         "202": _answered("It does not count everywhere yet.", settled, {}),
         **{str(status): _refused(status) for status in (400, 401, 404, 429, 503)},
     }
-    ready: Json = {
-        "type": "object",
-        "properties": {"status": {"const": "ready"}, "policy": _TEXT},
-        "required": ["status", "policy"],
-    }
+    ready = _readiness("ready", "degraded")
     alive: Json = {"type": "object", "properties": {"status": {"const": "ok"}}, "required": ["status"]}
     return {
         "/settled/{token}": {"get": _plain("Say whether a write counts everywhere", waited) | {"parameters": token}},
@@ -230,10 +226,47 @@ def _plain_paths() -> Json:
         "/ready": {
             "get": _plain(
                 "Say whether the service can answer",
-                {"200": _answered("It can.", ready, {}), "503": _refused(503)},
+                {
+                    "200": _answered("It can; `degraded`: a check says what is wrong all the same.", ready, {}),
+                    "503": _answered("It cannot: the store does not answer.", _readiness("failed"), {}),
+                },
                 (),
             )
         },
+        "/metrics": {
+            "get": _plain(
+                "Tell Prometheus what was asked, written and refused",
+                {"200": {"description": "In its text format.", "content": {"text/plain": {"schema": _TEXT}}}},
+                (),
+            )
+        },
+    }
+
+
+def _readiness(*statuses: str) -> Json:
+    """Describe what a probe is answered: each check has a status, and where that is not `ok` the reason."""
+    check: Json = {
+        "type": "object",
+        "properties": {
+            "status": {"enum": ["ok", "degraded", "failed"]},
+            "error": _TEXT,
+            "message": _TEXT,
+            "policy": {"type": "string", "description": "the digest of the one that runs"},
+            "published": {"type": "string", "description": "its id, where it is a published one"},
+        },
+        "required": ["status"],
+    }
+    return {
+        "type": "object",
+        "properties": {
+            "status": {"enum": list(statuses)},
+            "checks": {
+                "type": "object",
+                "properties": dict.fromkeys(("database", "policies", "redis"), check),
+                "required": ["database", "policies"],
+            },
+        },
+        "required": ["status", "checks"],
     }
 
 

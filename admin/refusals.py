@@ -85,6 +85,11 @@ def is_refusal(error: Exception) -> bool:
     return isinstance(error, PublicError) and (error.status == 403 or error.code == "last_holder")
 
 
+def plain_id(request_id: str) -> str | None:
+    """Return the id of a request if an audit log may tell it; None: whoever chose it may have named somebody by it."""
+    return request_id if _PLAIN_ID.fullmatch(request_id) else None
+
+
 class Refusals:
     """Takes down what was refused.
 
@@ -203,6 +208,6 @@ def _details(refusal: Refusal, left_out: int) -> dict[str, Any]:
     said: dict[str, Any] = {"method": refusal.method, "path": refusal.path, "code": refusal.code}
     if refusal.at is not None:
         said["at"] = refusal.at
-    if _PLAIN_ID.fullmatch(refusal.request_id):
-        said["request"] = refusal.request_id
+    if (request := plain_id(refusal.request_id)) is not None:
+        said["request"] = request
     return said | ({"left_out": left_out} if left_out else {})

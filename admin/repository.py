@@ -7,16 +7,21 @@ and the last page costs what the first does.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Row, Select, and_, tuple_
+from sqlalchemy import ColumnElement, Row, Select, and_, literal_column, tuple_
 
 from admin.paging import EndingQuery, PageQuery, read_cursor
 from admin.wire import nanoseconds
+from engine.values import SECOND
 from store.times import write_time
 
 #: A row, whatever its columns.
 Found = Row[*tuple[Any, ...]]
+#: So much older than its row an id may be that was made before its write had the lock.
+LOCK_NS: Final = 60 * SECOND
+#: What is deleted; a word of the statement, since an index of those that are not is found by it.
+IS_DELETED: Final[ColumnElement[str]] = literal_column("'deleted'")
 _LAST = "\U0010ffff"
 
 

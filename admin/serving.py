@@ -26,17 +26,18 @@ from admin.door import find_key, want_inside
 from admin.endpoint import PREFIX, Answer, Ask, Endpoint
 from admin.errors import PublicError, bad_request, forbidden, invalid, no_policy, not_found
 from admin.manners import Manners
-from admin.refusals import Refusal, Refusals, is_refusal
+from admin.metrics import Metrics
+from admin.refusals import Refusal, Refusals, is_refusal, plain_id
 from admin.repetition import HEADER as REPEATED
 from admin.repetition import Once, RepeatedRequestError, Reply, digest_of, read_key
 from admin.services import Services
+from admin.uses import Uses
+from admin.watching import ACTOR, REQUEST_ID
 from admin.wire import etag_of
 from engine.values import parse_duration
 from store.settling import Settled
 
 REVISION: Final = "Bylaw-Revision"
-#: Where the application keeps the id of a request.
-REQUEST_ID: Final = web.RequestKey("request_id", str)
 #: How long `?await=settled` waits if nothing else is said, and at most.
 AWAIT_S: Final = 5.0
 MAX_AWAIT_S: Final = 30.0
@@ -55,6 +56,8 @@ class Serving:
     manners: Manners
     attempts: Attempts
     refusals: Refusals
+    uses: Uses
+    metrics: Metrics
 
 
 def handler_of(serving: Serving, endpoint: Endpoint) -> Handle:
@@ -65,16 +68,17 @@ def handler_of(serving: Serving, endpoint: Endpoint) -> Handle:
         try:
             return await answered(request, actor)
         except PublicError as error:
-            if endpoint.is_write:
-                await note(request, actor, [error, *(_items_of(error.details) if error.code == UNDONE else ())])
+            await note(request, actor, [error, *(_items_of(error.details) if error.code == UNDONE else ())])
             raise
 
     async def note(request: web.Request, actor: Actor, errors: Iterable[PublicError]) -> None:
         for error in filter(is_refusal, errors):
-            await serving.refusals.note(_refusal(request, endpoint, actor, error))
+            serving.metrics.note_refusal(error.code)
+            if endpoint.is_write:
+                await serving.refusals.note(_refusal(request, endpoint, actor, error))
 
     async def answered(request: web.Request, actor: Actor) -> web.StreamResponse:
-        services = serving.services
+        services = serving.services.for_request(plain_id(request[REQUEST_ID]))
         await _catch_up(services, actor)
         path = _path(request)
         _let_in(endpoint, actor, path.get("tenant"))
@@ -92,11 +96,14 @@ def handler_of(serving: Serving, endpoint: Endpoint) -> Handle:
             request.remote,
             _once(request, endpoint, services, actor, query, raw),
         )
+        await _count_items(serving.manners, endpoint, ask)
         if endpoint.need.right == "by_assign" and "tenant" in path:
             await want_inside(ask, path["tenant"])
         if endpoint.is_lines:
             return web.Response(body=(await endpoint.handler(ask)).lines, content_type="application/jsonl")
         reply = await _reply(endpoint, ask)
+        if REVISION in reply.headers:
+            serving.metrics.note_write(endpoint.tag)
         if endpoint.answer is BulkResult and endpoint.is_write:
             await note(request, actor, _items_of(reply.body))
         return _respond(request, endpoint, await _settle(services, reply, wait_s))
@@ -136,6 +143,7 @@ async def identify(serving: Serving, request: web.Request) -> Actor:
         if error.status == 401 and "Authorization" in request.headers:
             _count_stranger(serving, request.remote)
         raise
+    request[ACTOR] = actor
     if serving.manners.limits is not None:
         await serving.manners.limits.take(actor.ref)
     return actor
@@ -144,7 +152,7 @@ async def identify(serving: Serving, request: web.Request) -> Actor:
 async def _known(serving: Serving, request: web.Request) -> Actor:
     said = bearer_of(request.headers.getall("Authorization", ()))
     if said.startswith(MARK):
-        return await find_key(serving.services, said)
+        return await find_key(serving.services, serving.uses, said)
     actor = await serving.verifier.verify(said) if serving.verifier is not None else None
     if actor is None:
         raise unauthorized()
@@ -159,6 +167,7 @@ def _count_stranger(serving: Serving, address: str | None) -> None:
     """
     wait_s = serving.attempts.fail(address)
     serving.refusals.note_stranger(neighbourhood(address), is_limited=wait_s is not None)
+    serving.metrics.note_stranger(is_limited=wait_s is not None)
     if wait_s is not None:
         raise PublicError(
             429,
@@ -166,6 +175,16 @@ def _count_stranger(serving: Serving, address: str | None) -> None:
             "from this address it was asked too often by nobody who is known: a good key is let in at any time",
             headers={"Retry-After": str(wait_s)},
         )
+
+
+async def _count_items(manners: Manners, endpoint: Endpoint, ask: Ask) -> None:
+    """Count each item of a bulk as a request of its own; the first was counted with the request.
+
+    Raises:
+        PublicError: they are too many.
+    """
+    if manners.limits is not None and endpoint.answer is BulkResult and len(ask.body.items) > 1:
+        await manners.limits.take(ask.actor.ref, len(ask.body.items) - 1)
 
 
 async def _catch_up(services: Services, actor: Actor) -> None:

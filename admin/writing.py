@@ -9,11 +9,13 @@ from typing import Final
 
 from pydantic import BaseModel
 
+from admin.actors import Key
 from admin.endpoint import Answer, Ask
 from admin.errors import PublicError, no_policy
 from admin.wire import Shape, etag_of
 from store.changes import SHARING_TRIES, NeedsSharedError, Write
 from store.database import Connection
+from store.writes import tenants
 
 #: Whether what all tenants share is locked; names: with these tenants, whose logs are to tell of the write, too.
 Sharing = bool | frozenset[str]
@@ -54,6 +56,9 @@ async def changing(
         publishing: of a policy; no policy is asked, so that one that cannot be loaded can be replaced.
 
     It is committed when the block ends, or where the answer is to be kept, with that.
+
+    Raises:
+        PublicError: the tenant is deleted.
     """
     writer = ask.services.writer
     named = {*others, *(shared if isinstance(shared, frozenset) else ())}
@@ -66,9 +71,20 @@ async def changing(
 
     async with AsyncExitStack() as rest:
         write = await _entered(ask, opened, rest, is_judged=not publishing)
+        is_deleted = (
+            tenant is not None and not making and await tenants.status_of(write.connection, tenant) == "deleted"
+        )
+        if is_deleted and isinstance(ask.actor, Key):
+            raise _deleted(write.owner)
         if ask.receipt:
             write.want_receipt()
         yield Changed(write)
+        if is_deleted:  # now: an end user who may do nothing there was told so, and no more
+            raise _deleted(write.owner)
+
+
+def _deleted(tenant: str) -> PublicError:
+    return PublicError(409, "deleted", f"the tenant `{tenant}` is deleted, for ever")
 
 
 class _MovedError(Exception):
@@ -80,7 +96,8 @@ async def _entered(
 ) -> Write:
     """Enter a write in which the policy that runs here is the one that decides.
 
-    INVARIANT: it is looked at within the transaction: what is written stands beside the policy that let it.
+    INVARIANT: it is looked at within the transaction, and whoever publishes waits for that to end: what is written
+    stands beside the policy that let it.
 
     Raises:
         PublicError: the policy that decides cannot be had.
@@ -89,7 +106,7 @@ async def _entered(
         with suppress(_MovedError):
             async with AsyncExitStack() as trial:
                 write = await trial.enter_async_context(opened())
-                if is_judged and not await ask.services.is_current(write.connection):
+                if is_judged and not await ask.services.is_current(write.connection, is_held=True):
                     raise _MovedError
                 rest.push_async_exit(trial.pop_all())
                 return write

@@ -7,6 +7,7 @@ replaced, who bears a token, and sockets. Here both houses are at hand, so here 
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -52,6 +53,8 @@ KEYS = "BYLAW_ENCRYPTION_KEYS"
 #: Origins of pages that may read answers, and how much an actor may ask, `N/TIME,…`.
 ORIGINS = "BYLAW_ADMIN_ORIGINS"
 RATE_LIMIT = "BYLAW_ADMIN_RATE_LIMIT"
+#: The log of requests, as `admin.watching` has it.
+REQUESTS = "bylaw.admin.requests"
 T = TypeVar("T")
 
 
@@ -86,12 +89,14 @@ class Limits:
     def __init__(self, rates: str, *, clock: Callable[[], float] = time.time) -> None:
         self._limiter = Limiter(rates, clock=clock)
 
-    async def take(self, actor: str) -> None:
+    async def take(self, actor: str, times: int = 1) -> None:
         try:
-            await self._limiter.wait(Caller(frozenset(), name=actor))
+            await self._limiter.wait(Caller(frozenset(), name=actor), times)
         except Refused as error:
             details, headers = error.details, error.headers
-            raise PublicError(error.status, error.code, error.message, details=details, headers=headers) from error
+            many = "" if times == 1 else f", and these are {times}: send fewer items at once, or later"
+            message = f"{error.message}{many}"
+            raise PublicError(error.status, error.code, message, details=details, headers=headers) from error
 
 
 class Administration:
@@ -163,7 +168,8 @@ class Administration:
             rest.push_async_callback(redis.close)
         writer = Writer(database, hint=redis.publish if redis is not None else None)
         ring = key_ring(environment())
-        return Services(database, writer, Receipts(database), lambda: policies.loaded.policy, policies, ring=ring)
+        receipts = Receipts(database)
+        return Services(database, writer, receipts, lambda: policies.loaded.policy, policies, ring=ring, redis=redis)
 
     async def _bearers(self, database: Database, policies: Policies, rest: AsyncExitStack) -> Bearers | None:
         settings = self.settings
@@ -189,7 +195,8 @@ class Administration:
 
 
 async def serve(settings: Settings, place: addresses.Address, *, report: Callable[[str], None]) -> None:
-    """Serve until told to stop by SIGTERM or SIGINT."""
+    """Serve until told to stop by SIGTERM or SIGINT. It logs a line for each request."""
+    logging.getLogger(REQUESTS).setLevel(logging.INFO)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for each in (signal.SIGTERM, signal.SIGINT):

@@ -188,17 +188,21 @@ class StoreDecider:
         if not self._may_answer(private, since):
             raise StaleError
         loaded = self._loaded()
-        facts = BoundFacts(CachedFacts(private, loaded.policy.model, private.token), loaded.policy)
+        p = self._freshness.decided_by
+        facts = BoundFacts(
+            CachedFacts(private, loaded.policy.model, lambda tenant: private.token(p, tenant)), loaded.policy
+        )
         with suppress(NotLoadedError):
             return attempt(replace(loaded, facts=facts))
         raise StaleError
 
     def _may_answer(self, private: Private, since: Since) -> bool:
-        """Say whether snapshots are of one state, young enough, and no older than what this process has shown; and
-        whether the process is known to whoever waits for receipts, as it is while it is fresh."""
+        """Say whether snapshots are of one state, young enough, and no older than what this process has shown; whether
+        no other policy was published before them than is known here; and whether the process is known to whoever waits
+        for receipts, as it is while it is fresh."""
         freshness = self._freshness
         is_late = freshness.clock() - since.clock > freshness.max_staleness_s
-        is_one = private.is_one and private.line == freshness.line
+        is_one = private.is_one and private.line == freshness.line and private.at.get(POLICIES) == freshness.policies
         return is_one and not is_late and freshness.is_fresh() and freshness.may_show(private.at, since)
 
 
@@ -232,11 +236,15 @@ class Private:
             held.placed.update(found.placed)
             _fill(held, found.own)
 
-    def token(self, tenant: str) -> str:
-        """Name the state, as decisions in a tenant carry it."""
+    def token(self, p: int, tenant: str) -> str:
+        """Name the state, as decisions in a tenant carry it.
+
+        Args:
+            p: of which revision the policy is that decides.
+        """
         if self.line is None:
             return ""
-        p, g = self.at[POLICIES].n, self.at[GLOBAL].n
+        g = self.at[GLOBAL].n
         if tenant not in self.tenants:
             return str(Token(self.line, p, g))
         return str(Token(self.line, p, g, tenant_digest(tenant), self.tenants[tenant].at.n))

@@ -16,7 +16,8 @@ INVARIANT: one poll at a time: an older answer is never applied after a newer on
 Where a poll finds stream p moved, the policy that decides from there on is made ready before the poll is applied, and
 begins to decide in the same moment: so policy and facts stood together, too. A policy that cannot be had holds nothing
 up but itself: facts move on, and `decided_by` stays where the policy is that still decides. Tokens name that; nobody
-who demands more is answered, and no receipt is given.
+who demands more is answered, and no receipt is given. But a process that has been too old for any answer does not come
+back with the policy before: somebody may have been told meanwhile that nobody answers by that any more (`settling`).
 
 A history that is not the one that was followed (a lower number, another head, timeline or store) drops everything.
 """
@@ -43,6 +44,10 @@ POLL_TIMEOUT_S: Final = 2.0
 REACH_S: Final = 0.15
 
 _log = logging.getLogger("bylaw.freshness")
+
+
+def _as_before() -> None:
+    """Let the policy decide that does."""
 
 
 class StaleError(Exception):
@@ -75,8 +80,8 @@ class Freshness:
     Args:
         cache: what changes are applied to.
         on_change: told of the tenants whose facts moved; of None where those of all tenants did.
-        on_policies: makes ready what decides at a revision of stream p, and gives the step that makes it decide, which
-            says whether it does; None: policies come from elsewhere.
+        on_policies: makes ready what decides at a revision of stream p, and gives the step that makes it decide; None
+            where it cannot be had. None: policies come from elsewhere.
         clock: seconds that only go forward, and go on while the machine sleeps.
 
     Attributes:
@@ -96,7 +101,7 @@ class Freshness:
         max_staleness_s: float,
         clock: Callable[[], float],
         on_change: Callable[[Iterable[str] | None], None],
-        on_policies: Callable[[int], Awaitable[Callable[[], bool]]] | None = None,
+        on_policies: Callable[[Position], Awaitable[Callable[[], None] | None]] | None = None,
     ) -> None:
         self.cache = cache
         self.max_staleness_s = max_staleness_s
@@ -220,12 +225,15 @@ class Freshness:
             self.took.add(self.clock() - sent)
         self.apply(polled, asked, sent, await self._make_ready(polled))
 
-    async def _make_ready(self, polled: Polled) -> Callable[[], bool] | None:
-        """Make the policy ready that decides where a poll stands; None: it is the one that decides."""
+    async def _make_ready(self, polled: Polled) -> Callable[[], None] | None:
+        """Make the policy ready that decides where a poll stands; None: it cannot be had. Then it is asked for again by
+        each poll."""
         at = polled.at.get(POLICIES)
-        if self._on_policies is None or at is None or (polled.moment.line == self.line and at == self.policies):
-            return None
-        return await self._on_policies(at.n)
+        if self._on_policies is None or at is None or polled.moment.is_replica or not polled.is_registered:
+            return _as_before
+        if polled.moment.line == self.line and at == self.policies and self.decided_by == at.n:
+            return _as_before
+        return await self._on_policies(at)
 
     def _positions(self) -> dict[str, Position]:
         if self.line is None:
@@ -245,14 +253,14 @@ class Freshness:
         polled: Polled,
         asked: Mapping[str, Position],
         sent: float,
-        decide: Callable[[], bool] | None = None,
+        decide: Callable[[], None] | None = _as_before,
     ) -> None:
         """Take in the answer to a poll. INVARIANT: no await in here.
 
         Args:
             asked: where the streams were that the poll asked for.
             sent: the clock before it was sent.
-            decide: makes the policy decide that was made ready for it, if it is another.
+            decide: makes the policy decide that was made ready for it; None: that cannot be had.
 
         Raises:
             NotAppliedError: it is not taken in.
@@ -265,22 +273,21 @@ class Freshness:
         if self.is_replica:
             self.confirmed = float("-inf")
             raise NotAppliedError("the database is a replica, which may lag behind by any time")
+        if decide is None and self.line is not None and not self.is_fresh():
+            raise NotAppliedError("what is published cannot be loaded here, and what decided before is too old")
         if polled.moment.line != self.line or self._is_other_history(polled, asked):
             self._begin_anew(polled, asked)
         else:
             sent = min(sent, self._judge_unasked(polled, asked))
             self._advance(polled, asked)
-        self._take_policy(decide)
+        if decide is not None:
+            decide()
+            self.decided_by = self.policies.n
         self.former = polled.moment.former
         self.confirmed = sent
         self.epoch += 1
         self.receipts = {receipt for receipt, streams in polled.waiting.items() if self._has_applied(streams)}
         self._remember(polled.waiting.values())
-
-    def _take_policy(self, decide: Callable[[], bool] | None) -> None:
-        """Note whose policy decides: after a policy that cannot be had, still the one before."""
-        if self._on_policies is None or (decide is not None and decide()):
-            self.decided_by = self.policies.n
 
     def since(self) -> Since:
         """Tell what a load that begins now can be sure of."""

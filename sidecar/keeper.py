@@ -25,6 +25,7 @@ from store.facts import CachedFacts
 from store.hints import listen
 from store.reading import Reader
 from store.rights import SIDECAR, check_rights
+from store.streams import Position
 
 if TYPE_CHECKING:
     from sidecar.second_level import SecondLevel
@@ -64,7 +65,7 @@ class Keeper:
         *,
         max_staleness_s: float,
         questioner: Callable[[], Questioner | None],
-        on_policies: Callable[[int], Awaitable[Callable[[], bool]]] | None = None,
+        on_policies: Callable[[Position], Awaitable[Callable[[], None] | None]] | None = None,
         redis_url: str | None = None,
         cache_key: str | None = None,
         name: str | None = None,

@@ -108,8 +108,8 @@ class Limiter:
             self._own[caller.limit] = found
         return found
 
-    def take(self, caller: Caller) -> bool:
-        """Count one request; False: more must be leased to know.
+    def take(self, caller: Caller, times: int = 1) -> bool:
+        """Count one request, or so many, all or none; False: more must be leased to know.
 
         Raises:
             PublicError: it is one too many.
@@ -120,27 +120,27 @@ class Limiter:
         counts, now = [], self._clock()
         for rate in rates:
             count = self._count(caller.name, rate, now)
-            if count.left <= 0:
+            if count.left < times:
                 if not count.is_final:
                     return False
                 raise _too_many(rate, count.until - now, count.until)
             counts.append(count)
         for count in counts:
-            count.left -= 1
+            count.left -= times
         return True
 
-    async def wait(self, caller: Caller) -> None:
-        """Count one request, and lease what that takes.
+    async def wait(self, caller: Caller, times: int = 1) -> None:
+        """Count one request, or so many, and lease what that takes.
 
         Raises:
             PublicError: it is one too many.
         """
         end = time.monotonic() + WAIT_S
-        while not self.take(caller):
+        while not self.take(caller, times):
             if time.monotonic() > end:
                 raise overloaded()
             for rate in self.rates_of(caller):
-                await self._leased(caller.name, rate)
+                await self._leased(caller.name, rate, times)
 
     def _count(self, name: str, rate: Rate, now: float) -> _Count:
         count = self._counts.get((name, rate))
@@ -154,21 +154,21 @@ class Limiter:
                 count.left, count.is_final = 0, False
         return count
 
-    async def _leased(self, name: str, rate: Rate) -> None:
-        """Have more leased where nothing is left, once for all that wait for it."""
+    async def _leased(self, name: str, rate: Rate, times: int) -> None:
+        """Have more leased where too little is left, once for all that wait for it."""
         key = (name, rate)
-        if self._count(name, rate, self._clock()).left > 0:
+        if self._count(name, rate, self._clock()).left >= times:
             return
         flight = self._flights.get(key)
         if flight is None:
-            flight = self._flights[key] = asyncio.create_task(self._lease(name, rate))
+            flight = self._flights[key] = asyncio.create_task(self._lease(name, rate, times))
             flight.add_done_callback(lambda _: self._flights.pop(key, None))
         await asyncio.wait({flight})
 
-    async def _lease(self, name: str, rate: Rate) -> None:
+    async def _lease(self, name: str, rate: Rate, times: int) -> None:
         if self._shared is None:
             return
-        wanted = max(1, rate.limit // LEASES)
+        wanted = max(times, rate.limit // LEASES)
         found = await self._shared.lease(
             rate_key(name, rate.limit, rate.window_s), wanted=wanted, limit=rate.limit, window_ms=rate.window_s * 1000
         )

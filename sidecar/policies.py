@@ -7,7 +7,10 @@ policy yet. What cannot be taken is reported, once, and the old one stays. All d
 What is published in the store takes the place of what lies on disk, for as long as it is published. It is taken by
 revisions of stream p: `prepare` loads what decides at one, and gives the step that makes it decide, for whoever follows
 the store to take in the same moment in which that revision begins to count. What cannot be taken is reported there,
-too, and the old one stays; `at` then lags behind, so that nobody takes the old one for what was published.
+too, and the old one stays; `at` then lags behind, so that nobody takes the old one for what was published. It is asked
+for again as long as that is so, and tried again where it may come out otherwise: when the directory to which is to be
+gone back has changed, or somebody says to look again. The directory is looked at all the time, so that it is known
+whether it stands still when it is to decide again.
 
 Of bundles the version that runs is remembered, and a lower one refused, as long as the process lives: it has no disk of
 its own. After a restart any version loads that is signed as it must be.
@@ -28,6 +31,7 @@ from engine.policy import Policy
 from engine.source import Source
 from sidecar.readings import Bind, ChangedError, Disk, Loaded, PublicKeys, Reading, load
 from store.errors import UnavailableError
+from store.streams import NOWHERE, Position
 
 SETTLE_S = 0.5
 #: Reading a published policy that takes longer is given up, to be begun anew.
@@ -38,15 +42,13 @@ _log = logging.getLogger("bylaw.policies")
 
 #: Refuses, by a `BylawError`, a policy that must not decide on the facts that there are.
 Accept = Callable[[Policy], Awaitable[None]]
-#: Makes what was prepared decide; says whether it does now.
-Swap = Callable[[], bool]
+#: Makes what was prepared decide.
+Swap = Callable[[], None]
 
 
 class Stored(Protocol):
     """A policy of the store."""
 
-    @property
-    def id(self) -> str: ...
     @property
     def sources(self) -> tuple[Source, ...]: ...
     @property
@@ -56,8 +58,9 @@ class Stored(Protocol):
 class Published(Protocol):
     """Where published policies are read, as `store.published.Published` does."""
 
-    async def newest(self) -> int: ...
-    async def read(self, n: int) -> Stored | None: ...
+    async def newest(self) -> Position: ...
+    async def decides(self, at: Position) -> str | None: ...
+    async def read(self, identity: str) -> Stored | None: ...
 
 
 async def accept_any(_: Policy) -> None:
@@ -110,7 +113,7 @@ class Policies:
         follow: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.problem: BylawError | None = None
-        self.at = 0
+        self.at = NOWHERE
         self.origin: str | None = None
         self.loads = self.refusals = 0
         self._disk = Disk(policies, facts, clock=clock)
@@ -128,6 +131,7 @@ class Policies:
         self._follow = follow
         self._is_published = False
         self._catching_up = asyncio.Lock()
+        self._taking: asyncio.Task[None] | None = None
 
     @property
     def is_loaded(self) -> bool:
@@ -176,16 +180,21 @@ class Policies:
 
     async def poll(self) -> None:
         """Look at the disk once, and take what has stood still there, unless a published policy decides."""
-        if self._is_published:
-            return
         reading = await asyncio.to_thread(self._disk.read)
-        now = self._clock()
-        if self._loaded is not None and reading.digest == self._loaded.reading:
+        if self._is_published:
+            self._stands_still(reading)
+        elif self._loaded is not None and reading.digest == self._loaded.reading:
             self._rest()
-        elif self._candidate is None or self._candidate.digest != reading.digest:
-            self._candidate, self._since = reading, now
-        elif now - self._since >= self._settle_s and reading.digest != self._refused:
+        elif self._stands_still(reading) and reading.digest != self._refused:
             await self._take(reading)
+
+    def _stands_still(self, reading: Reading) -> bool:
+        """Note what lies there, and say whether it has for long enough."""
+        now = self._clock()
+        if self._candidate is None or self._candidate.digest != reading.digest:
+            self._candidate, self._since = reading, now
+            return False
+        return now - self._since >= self._settle_s
 
     def _rest(self) -> None:
         """Note that what lies there is what is loaded."""
@@ -200,12 +209,15 @@ class Policies:
             loaded = await self._load(reading)
         except ChangedError:
             self._candidate = None
-        except UnavailableError as error:
-            self.problem = error  # nothing is wrong with what lies there: it is tried again
         except Exception as error:
-            self._refuse(reading, _as_problem(error), "what lies on disk")
+            if self._is_published:
+                return  # something was published meanwhile
+            if isinstance(error, UnavailableError):
+                self.problem = error  # nothing is wrong with what lies there: it is tried again
+            else:
+                self._refuse(reading, _as_problem(error), "what lies on disk")
         else:
-            if not self._is_published:  # else something was published meanwhile
+            if not self._is_published:  # the same
                 self._use(loaded)
 
     def _use(self, loaded: Loaded) -> None:
@@ -223,54 +235,57 @@ class Policies:
 
     # --- what is published --------------------------------------------------------------------------
 
-    async def prepare(self, n: int) -> Swap:
-        """Load what decides at a revision of stream p; return the step that makes it decide.
+    async def prepare(self, at: Position) -> Swap | None:
+        """Load what decides at a revision of stream p; return the step that makes it decide. None: it cannot be taken,
+        and why is said, once.
 
         Raises:
             StoreError, TimeoutError: the store does not answer.
         """
-        stored = None
-        if self._published is not None:
-            async with asyncio.timeout(READ_S):
-                stored = await self._published.read(n)
-        if stored is None and not self._is_published:
-            return lambda: self._stand(n)  # the disk's decides, as before
-        if stored is not None and stored.id == self.origin and self.problem is None:
-            return lambda: self._stand(n)
-        reading = await self._read(stored)
+        wanted = await self._wanted(at)
+        if wanted == self.origin and self._is_published == (wanted is not None):
+            return lambda: self._stand(at)
+        if wanted is None:
+            return await self._prepare(await asyncio.to_thread(self._disk.read), None, at)
+        return await self._prepare(Reading(f"published {wanted}"), wanted, at)
+
+    async def _wanted(self, at: Position) -> str | None:
+        if self._published is None:
+            return None
+        async with asyncio.timeout(READ_S):
+            return await self._published.decides(at)
+
+    async def _prepare(self, reading: Reading, wanted: str | None, at: Position) -> Swap | None:
+        """Load a policy that is to decide, unless it is the one that was refused, or may be half a directory."""
+        if reading.digest == self._refused or (wanted is None and not self._stands_still(reading)):
+            return None
         try:
+            if wanted is not None and self._published is not None:
+                reading = await _read(self._published, wanted, reading.digest)
             loaded = await self._load(reading)
         except (UnavailableError, TimeoutError):
             raise
         except Exception as error:
-            problem = _as_problem(error)
-            return lambda: self._keep_old(reading, problem, is_published=stored is not None)
-        return lambda: self._replace(loaded, stored, n)
-
-    async def _read(self, stored: Stored | None) -> Reading:
-        if stored is None:
-            return await asyncio.to_thread(self._disk.read)
-        return Reading(f"published {stored.id}", stored.sources, lock=stored.lock)
+            self._is_published = self._is_published or wanted is not None
+            self._refuse(reading, _as_problem(error), "what lies on disk" if wanted is None else "what is published")
+            return None
+        return lambda: self._replace(loaded, wanted, at)
 
     async def _load(self, reading: Reading) -> Loaded:
         loaded = await asyncio.to_thread(load, reading, self._disk.facts, self._loaded, self._bind, self._policy_keys)
         await self._accept(loaded.policy)
         return loaded
 
-    def _stand(self, n: int) -> bool:
-        self.at = n
-        return True
+    def _stand(self, at: Position) -> None:
+        """Note that what decides is what is to decide; also where another was published meanwhile, and refused."""
+        if self._is_published:
+            self._refused = self.problem = None
+        self.at = at
 
-    def _replace(self, loaded: Loaded, stored: Stored | None, n: int) -> bool:
-        self._is_published = stored is not None
-        self.origin = None if stored is None else stored.id
+    def _replace(self, loaded: Loaded, wanted: str | None, at: Position) -> None:
+        self._is_published = wanted is not None
+        self.origin, self.at = wanted, at
         self._use(loaded)
-        return self._stand(n)
-
-    def _keep_old(self, reading: Reading, error: BylawError, *, is_published: bool) -> bool:
-        self._is_published = self._is_published or is_published
-        self._refuse(reading, error, "what is published" if is_published else "what lies on disk")
-        return False
 
     async def catch_up(self) -> None:
         """Take what is published by now. Where it cannot be taken, `at` stays behind.
@@ -282,9 +297,19 @@ class Policies:
             await self._follow()
         elif self._published is not None:
             async with self._catching_up:
-                n = await self._published.newest()
-                if n != self.at:
-                    (await self.prepare(n))()
+                if self._taking is not None:
+                    await asyncio.wait([self._taking])
+                at = await self._published.newest()
+                if at != self.at:
+                    # Whoever waits may be gone sooner, and the next would begin anew.
+                    self._taking = asyncio.create_task(self._take_published(at))
+                    self._taking.add_done_callback(lambda done: done.cancelled() or done.exception())
+                    await asyncio.shield(self._taking)
+
+    async def _take_published(self, at: Position) -> None:
+        swap = await self.prepare(at)
+        if swap is not None:
+            swap()
 
     async def judge(self, sources: tuple[Source, ...], lock: bytes | None) -> Policy:
         """Hold a policy that is to be published to all that is asked of one that decides here.
@@ -294,6 +319,23 @@ class Policies:
         """
         reading = Reading("to be published", sources, lock=lock)
         return (await self._load(reading)).policy
+
+    async def judge_directory(self) -> Policy:
+        """Hold what lies on disk to the same, if nothing is to be published any more.
+
+        Raises:
+            BylawError: as above.
+        """
+        return (await self._load(await asyncio.to_thread(self._disk.read))).policy
+
+
+async def _read(published: Published, identity: str, digest: str) -> Reading:
+    """Read a policy out of the store."""
+    async with asyncio.timeout(READ_S):
+        stored = await published.read(identity)
+    if stored is None:
+        raise BylawError("unknown_policy", f"there is no policy `{identity}`")
+    return Reading(digest, stored.sources, lock=stored.lock)
 
 
 def _as_problem(error: Exception) -> BylawError:

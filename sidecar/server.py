@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from sidecar.stored_callers import Kind
     from sidecar.tls import Renewing
     from store.published import Published
+    from store.streams import Position
 
 #: After SIGTERM, for requests that are already on the wire of an open connection.
 GRACE_S = 0.25
@@ -146,8 +147,8 @@ class Service:
         def questioner() -> Questioner | None:
             return self.policies.loaded.facts.questioner if self.policies.is_loaded else None
 
-        async def prepare(n: int) -> Swap:
-            return await self.policies.prepare(n)  # the keeper is made first
+        async def prepare(at: Position) -> Swap | None:
+            return await self.policies.prepare(at)  # the keeper is made first
 
         settings = self.settings
         return Keeper(

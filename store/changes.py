@@ -84,12 +84,20 @@ class Write:
     """A write while it is under way. After its commit `token` names the state that it made."""
 
     def __init__(
-        self, connection: AsyncConnection, tenant: str | None, before: dict[str, Position], *, actor: str, now: int
+        self,
+        connection: AsyncConnection,
+        tenant: str | None,
+        before: dict[str, Position],
+        *,
+        actor: str,
+        now: int,
+        request: str | None = None,
     ) -> None:
         self.connection = connection
         self.tenant = tenant
         self.now = now
         self.actor = actor
+        self._asked = {} if request is None else {"request": request}
         self.token: Token | None = None
         self._before = before
         self._keys: dict[str, set[str]] = {stream: set() for stream in before}
@@ -116,17 +124,14 @@ class Write:
         """Demand that what all tenants share is locked.
 
         Args:
-            others: tenants that it concerns, too: whoever begins again locks their streams.
+            others: tenants that it concerns, too, whose logs are to tell of it: their streams must be locked as well.
 
         Raises:
-            NeedsSharedError: it is not.
+            NeedsSharedError: something of it is not.
         """
-        if GLOBAL not in self._before:
-            raise NeedsSharedError(others)
-
-    def locked(self, *tenants: str) -> frozenset[str]:
-        """Name the streams of those tenants whose logs this write can tell something."""
-        return frozenset(map(stream_of, tenants)) & self._before.keys()
+        named = frozenset(others)
+        if not self._before.keys() >= {GLOBAL, *map(stream_of, named)}:
+            raise NeedsSharedError(named)
 
     def touch(self, stream: str, *keys: str) -> None:
         """Note what changed.
@@ -215,7 +220,11 @@ class Write:
         details = [entry.detail for entry in self._entries]
         names = await stand_ins(self.connection, persons_in([self.actor, details]))
         said = {
-            stream: [[entry.action, veiled(entry.detail, names)] for entry in self._entries if stream in entry.streams]
+            stream: [
+                [entry.action, self._asked | veiled(entry.detail, names)]
+                for entry in self._entries
+                if stream in entry.streams
+            ]
             for stream in self._before
         }
         written = {
@@ -258,6 +267,7 @@ async def writing(
     publishing: bool = False,
     actor: str = SYSTEM_ACTOR,
     clock: Clock = time.time_ns,
+    request: str | None = None,
 ) -> AsyncIterator[Write]:
     """Open a write.
 
@@ -268,6 +278,7 @@ async def writing(
         making: the tenant is not there yet, and is made by this write (`Write.begin_stream`).
         publishing: stream p moves, in the place of g.
         actor: who does it, `"user:ann"`.
+        request: the id of the request that it is for, which the audit log tells.
 
     Raises:
         RefusedError: there is no such tenant.
@@ -282,7 +293,7 @@ async def writing(
         wanted.add(GLOBAL)
     async with database.changing(tenant) as connection:
         before = {stream: await _advance(connection, stream) for stream in in_lock_order(wanted)}
-        write = Write(connection, tenant, before, actor=actor, now=clock())
+        write = Write(connection, tenant, before, actor=actor, now=clock(), request=request)
         yield write
         await write.finish()
 
@@ -306,13 +317,26 @@ class Writer:
 
     Args:
         hint: called with the streams after each commit. What goes wrong there is logged, and the write stands.
+        request: the id of the request that its writes are for; None: of none.
     """
 
-    def __init__(self, database: Database, *, clock: Clock = time.time_ns, hint: Hint | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        clock: Clock = time.time_ns,
+        hint: Hint | None = None,
+        request: str | None = None,
+    ) -> None:
         self.database = database
         self._clock = clock
         self._hint = hint
+        self._request = request
         self._hints: set[asyncio.Task[None]] = set()
+
+    def for_request(self, request: str | None) -> Writer:
+        """Make one that writes alike, and whose writes tell in the audit log for which request they were done."""
+        return Writer(self.database, clock=self._clock, hint=self._hint, request=request)
 
     @asynccontextmanager
     async def write(
@@ -341,6 +365,7 @@ class Writer:
                 publishing=publishing,
                 actor=actor,
                 clock=self._clock,
+                request=self._request,
             ) as write:
                 yield write
         if self._hint is not None:

@@ -13,7 +13,8 @@ would end in `database is locked`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +24,7 @@ import asyncpg
 from asyncpg import InterfaceError as PostgresInterfaceError
 from asyncpg import PostgresError
 from sqlalchemy import event
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL, ExceptionContext, make_url
 from sqlalchemy.engine import Connection as SyncConnection
 from sqlalchemy.exc import (
     ArgumentError,
@@ -136,6 +137,25 @@ class Database:
             event.listen(engine.sync_engine, "close", lambda connection, _: self._idle.discard(connection))
         event.listen(engine.sync_engine, "begin", _begin)
         return engine
+
+    def watch(self, told: Callable[[str, float], None], clock: Callable[[], float] = time.perf_counter) -> None:
+        """Have each statement told from now on once it is over, well or not: its text without values, and for how many
+        seconds it was waited for."""
+
+        def begin(_: object, __: object, ___: str, ____: object, context: Any, _____: bool) -> None:
+            context.bylaw_began = clock()
+
+        def end(_: object, __: object, statement: str, ___: object, context: Any, ____: bool) -> None:
+            told(statement, clock() - context.bylaw_began)
+
+        def fail(failure: ExceptionContext) -> None:
+            began = getattr(failure.execution_context, "bylaw_began", None)
+            if began is not None and failure.statement is not None:
+                told(failure.statement, clock() - began)
+
+        event.listen(self.engine.sync_engine, "before_cursor_execute", begin)
+        event.listen(self.engine.sync_engine, "after_cursor_execute", end)
+        event.listen(self.engine.sync_engine, "handle_error", fail)
 
     @asynccontextmanager
     async def reading(self, tenant: str | None = None) -> AsyncIterator[AsyncConnection]:

@@ -87,6 +87,11 @@ def new_id(clock: Callable[[], int] = time.time_ns) -> str:
     return str(uuid.UUID(int=head | 0x7 << 76 | (random >> 68) << 64 | low))
 
 
+def earliest_id(moment: int) -> str:
+    """Give what sorts before every id that `new_id` makes at a moment or later, and behind all that it made before."""
+    return str(uuid.UUID(int=(max(moment, 0) // 1_000_000 & 0xFFFF_FFFF_FFFF) << 80))
+
+
 def _fault(character: str) -> str | None:
     """Say what is wrong with a character, if anything is."""
     if character.isascii() and character.isprintable() and character != " ":

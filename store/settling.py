@@ -4,6 +4,10 @@ A write that asks for one leaves a row with the revisions that it made; each pro
 it has applied them. Who waits is told by `acks` when all registered processes have; by `bound` when the longest time
 that any of them may go on without a poll is over: whoever has not applied the write by then answers `stale`.
 
+A policy that is published may be one that a process refuses; it goes on with the one before, for as long as it was
+never too old for an answer. Of a write of stream p time alone tells nothing, therefore: each process must have
+acknowledged, or have been given up for as long as it may go on without a poll.
+
 INVARIANT: a process registers before its first poll, and a poll tells it whether it is still registered; so whoever
 holds facts from before the write is among those that are waited for.
 
@@ -25,6 +29,7 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from store.database import Database
+from store.streams import POLICIES
 from store.tables import GIVEN_UP, settle, settle_acks, sidecars
 from store.times import write_time
 
@@ -81,6 +86,15 @@ class _Missing:
     is_given_up: bool
 
 
+@dataclass(slots=True)
+class _Wait:
+    """Since when it is waited for a receipt, and since when processes are known to be given up."""
+
+    since: float
+    is_of_policies: bool
+    given_up: dict[_Missing, float]
+
+
 class Receipts:
     """Waits for receipts, for one process.
 
@@ -91,7 +105,7 @@ class Receipts:
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database
         self._clock = clock
-        self._first: dict[str, tuple[float, list[_Missing]]] = {}
+        self._waits: dict[str, _Wait] = {}
 
     async def settled(self, receipt: str, *, timeout_s: float) -> Settled:
         """Wait until a write that is committed is settled, or for a time.
@@ -102,11 +116,13 @@ class Receipts:
         deadline = self._clock() + timeout_s
         while True:
             missing = await self._missing(receipt)
-            since, first = self._remember(receipt, missing)
             if not missing:
                 return Settled("acks", 0)
-            if self._clock() - since > max(each.bound_s for each in missing):
-                await self._remove(each for each in missing if each in first)
+            wait = await self._remember(receipt, missing)
+            gone = {each for each in missing if self._clock() - wait.given_up.get(each, float("inf")) > each.bound_s}
+            is_over = self._clock() - wait.since > max(each.bound_s for each in missing)
+            if len(gone) == len(missing) or (is_over and not wait.is_of_policies):
+                await self._remove(gone)
                 return Settled("bound", len(missing))
             if self._clock() >= deadline:
                 return Settled(None, len(missing))
@@ -122,11 +138,22 @@ class Receipts:
             found = await connection.execute(select(settle.c.id).where(settle.c.token == token).limit(1))
             return found.scalar_one_or_none()
 
-    def _remember(self, receipt: str, missing: list[_Missing]) -> tuple[float, list[_Missing]]:
-        """Return when who waits looked first, and who was given up by then."""
-        if len(self._first) >= MAX_WAITING:
-            del self._first[next(iter(self._first))]
-        return self._first.setdefault(receipt, (self._clock(), [each for each in missing if each.is_given_up]))
+    async def _remember(self, receipt: str, missing: list[_Missing]) -> _Wait:
+        """Remember when it was looked first, and who was given up by when."""
+        now = self._clock()
+        if receipt not in self._waits:
+            is_of_policies = await self._is_of_policies(receipt)
+            if len(self._waits) >= MAX_WAITING:
+                del self._waits[next(iter(self._waits))]
+            self._waits.setdefault(receipt, _Wait(now, is_of_policies, {}))
+        wait = self._waits[receipt]
+        wait.given_up = {each: wait.given_up.get(each, now) for each in missing if each.is_given_up}
+        return wait
+
+    async def _is_of_policies(self, receipt: str) -> bool:
+        async with self._database.reading() as connection:
+            streams = await connection.scalar(select(settle.c.streams).where(settle.c.id == receipt))
+            return streams is None or POLICIES in json.loads(streams)
 
     async def _missing(self, receipt: str) -> list[_Missing]:
         """List who has not acknowledged."""
@@ -138,7 +165,7 @@ class Receipts:
             ]
 
     async def _remove(self, given_up: Iterable[_Missing]) -> None:
-        """Remove processes that were given up before the wait began, and so answer nothing any more."""
+        """Remove processes that were given up for so long that they answer nothing any more."""
         for each in given_up:
             same = (sidecars.c.id == each.name) & (sidecars.c.started == each.started) & (sidecars.c.seen == GIVEN_UP)
             async with self._database.changing() as connection:

@@ -69,6 +69,7 @@ def _flag(name: str) -> Column[bool]:
 _ATTRIBUTES = "attributes"
 _LIVE = text("NOT deleted")
 _ENDS = text("expires IS NOT NULL")
+_NOT_DELETED = text("status <> 'deleted'")
 
 # --- the protocol: counters, keys, receipts -----------------------------------------------------------
 
@@ -134,8 +135,24 @@ publications = Table(
 
 #: Ids of tenants, users, services and groups that were ever given: none is given twice.
 names = Table("names", meta, _key("kind"), _key("id"))
-tenants = Table("tenants", meta, _key("id"), _word("status"))
-principals = Table("principals", meta, _key("type"), _key("id"), _word("status"), _word(_ATTRIBUTES))
+tenants = Table(
+    "tenants",
+    meta,
+    _key("id"),
+    _word("status"),
+    Index(None, "status", "id"),
+    Index("ix_tenants_not_deleted", "id", postgresql_where=_NOT_DELETED, sqlite_where=_NOT_DELETED),
+)
+principals = Table(
+    "principals",
+    meta,
+    _key("type"),
+    _key("id"),
+    _word("status"),
+    _word(_ATTRIBUTES),
+    Index(None, "type", "status", "id"),
+    Index("ix_principals_not_deleted", "type", "id", postgresql_where=_NOT_DELETED, sqlite_where=_NOT_DELETED),
+)
 #: In which tenants a principal has rows: ids only, so that leaving everything needs no look into every tenant.
 presences = Table("presences", meta, _key("type"), _key("id"), _key("tenant_id"))
 platform_groups = Table("platform_groups", meta, _key("id"), _word(_ATTRIBUTES), _flag("deleted"))
@@ -232,6 +249,7 @@ platform_audit_log = Table(
 
 # --- administration, of all tenants -------------------------------------------------------------------
 
+_NOT_REVOKED, _REVOKED = text("revoked_at IS NULL"), text("revoked_at IS NOT NULL")
 #: Who may administer, by the SHA-256 of a key. `scopes` is a JSON list. `last_used` is written now and then.
 api_keys = Table(
     "api_keys",
@@ -247,6 +265,8 @@ api_keys = Table(
     _maybe("revoked_at"),
     _maybe("last_used"),
     UniqueConstraint("digest"),
+    Index("ix_api_keys_live", "id", postgresql_where=_NOT_REVOKED, sqlite_where=_NOT_REVOKED),
+    Index("ix_api_keys_revoked", "id", postgresql_where=_REVOKED, sqlite_where=_REVOKED),
 )
 #: Into which tenant the token of an open invitation leads. It is all that is known of one outside of its tenant.
 invitation_tokens = Table(
@@ -297,7 +317,7 @@ erasures = Table(
 #: How many days something is kept; what has no row is kept as long as is usual.
 retention_periods = Table("retention_periods", meta, _key("name"), Column("days", Integer(), nullable=False))
 #: Users, services and groups of the platform that were deleted. NULL `cleared_at`: tenants may still have rows of them;
-#: NULL `forgotten_at`: it may still be known who it was.
+#: NULL `forgotten_at`: it may still be known who it was. Of who is forgotten no time is known: it is empty.
 departures = Table(
     "departures", meta, _key("type"), _key("id"), _word("deleted_at"), _maybe("cleared_at"), _maybe("forgotten_at")
 )
@@ -444,6 +464,11 @@ resources = Table(
 custom_roles = Table(
     "custom_roles", meta, _key("tenant_id"), _key("name"), _word("place_type"), _word("can"), _flag("deleted")
 )
+_INVITATIONS = {
+    "not_closed": text("accepted_at IS NULL AND withdrawn_at IS NULL"),
+    "accepted": text("accepted_at IS NOT NULL"),
+    "withdrawn": text("withdrawn_at IS NOT NULL"),
+}
 #: Who may become a member, as what, and with which roles: a JSON list of {role, on}. The address is encrypted, with an
 #: index by which it is found; both are NULL once the invitation is accepted or withdrawn.
 invitations = Table(
@@ -464,6 +489,10 @@ invitations = Table(
     _maybe("withdrawn_at"),
     UniqueConstraint("tenant_id", "digest"),
     Index(None, "tenant_id", "email_index"),
+    *(
+        Index(f"ix_invitations_{name}", "tenant_id", "id", postgresql_where=rows, sqlite_where=rows)
+        for name, rows in _INVITATIONS.items()
+    ),
 )
 _PENDING = text("outcome IS NULL")
 #: Changes that wait for a second person, as JSON, and the role that each would give; NULL outcome: nobody decided.
@@ -486,6 +515,8 @@ approvals = Table(
     _maybe("outcome"),
     Index("ix_approvals_pending", "tenant_id", "place_type", "place_id", "role", postgresql_where=_PENDING,
           sqlite_where=_PENDING),
+    Index(None, "tenant_id", "outcome", "id"),
+    Index("ix_approvals_subjects", "tenant_id", "subject_type", "subject_id", "id"),
 )  # fmt: skip
 #: How something was asked for that is judged again later, of an `approval` or an `invitation`: JSON, encrypted if there
 #: are keys. The row goes when nobody need judge any more.

@@ -138,6 +138,14 @@ def test_administration_is_reached_by_nobody_outside() -> None:
     assert "ingress" not in policy
 
 
+def test_administration_is_scraped_where_it_listens() -> None:
+    """Prometheus asks for its metrics at the address where it listens if nothing else is said."""
+    scraped = yaml.safe_load((DEPLOY / "prometheus" / "scrape.yml").read_text(encoding="utf-8"))["scrape_configs"]
+
+    (job,) = (each for each in scraped if each["job_name"] == "bylaw-administration")
+    assert job["static_configs"] == [{"targets": [DEFAULT]}]
+
+
 def test_pods_have_no_more_than_they_need() -> None:
     """No root, no capabilities, no token of the cluster, a root file system that cannot be written."""
     for kind, name in (("Deployment", "bylaw"), ("Deployment", "bylaw-administration"), ("Job", "bylaw-migrate")):

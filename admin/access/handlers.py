@@ -13,7 +13,7 @@ from admin.access import service
 from admin.access.aside import slot
 from admin.access.wire import Access, AccessQuery, Explanation, Question
 from admin.actors import EndUser, Key
-from admin.door import want
+from admin.door import want, want_current
 from admin.endpoint import Answer, Ask, Endpoint, Need
 from admin.errors import PublicError, not_found
 from admin.fits import place_of, principal_of, type_of
@@ -36,6 +36,7 @@ async def read_access(ask: Ask) -> Answer:
     left = [action for action in every if action > after]
     page, more = left[: query.limit], len(left) > query.limit
     async with slot(), reading(ask, ask.tenant) as connection:
+        await want_current(ask, connection, policy)
         is_told_why = await _is_told_why(ask, connection, subject)
         asked = service.questions(ask, subject, resource, page)
         items, revision = await service.decide_all(connection, ask.tenant, policy, asked, is_told_why=is_told_why)
@@ -60,6 +61,7 @@ async def explain(ask: Ask) -> Answer:
         ask.tenant, subject, new.action, resource, context=new.context or None, now=service.instant(ask.now)
     )
     async with slot(), reading(ask, ask.tenant) as connection:
+        await want_current(ask, connection, policy)
         await want(ask, connection, "read_access", ask.tenant)
         await _want_tenant(ask, connection)
         return Answer(Explanation(reasoning=await service.reason(connection, ask.tenant, policy, asked)))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from admin.api_keys.wire import Key, MadeKey, NewKey
+from admin.api_keys import repository
+from admin.api_keys.wire import Key, KeyQuery, MadeKey, NewKey
 from admin.endpoint import Answer, Ask, Endpoint, Need
-from admin.paging import Page, PageQuery, read_cursor, write_cursor
+from admin.paging import Page, page_of
+from admin.repository import order_of
 from admin.security.service import check_key
 from admin.wire import nanoseconds, shown_time
 from admin.writing import changing, reading
@@ -15,17 +17,12 @@ from store.keys import new_key
 from store.writes import api_keys
 from store.writes.api_keys import ApiKey
 
-_ORDER: Final = "api-keys"
-
 
 async def list_keys(ask: Ask) -> Answer:
-    page: PageQuery = ask.query
-    after = read_cursor(page.cursor, _ORDER, 1)[0] if page.cursor is not None else ""
     async with reading(ask) as connection:
-        found = await api_keys.read_page(connection, after=str(after), limit=page.limit + 1)
-    shown = found[: page.limit]
-    more = write_cursor(_ORDER, [shown[-1].id]) if len(found) > page.limit else None
-    return Answer(Page[Key](items=[_shown(each) for each in shown], next=more))
+        rows = await repository.list_page(connection, ask.query)
+    order = order_of(repository.ORDERS, ask.query.sort)
+    return Answer(page_of(rows, order, ask.query, lambda row: _shown(api_keys.key_of(row))))
 
 
 async def make_key(ask: Ask) -> Answer:
@@ -60,7 +57,7 @@ def _shown(key: ApiKey) -> Key:
 
 _NEED: Final = Need(None, frozenset())
 ENDPOINTS: Final = (
-    Endpoint("GET", "/keys", "List keys, the oldest first", list_keys, _NEED, Page[Key], query=PageQuery),
+    Endpoint("GET", "/keys", "List keys, the oldest first", list_keys, _NEED, Page[Key], query=KeyQuery),
     Endpoint("POST", "/keys", "Make a key", make_key, _NEED, MadeKey, NewKey, status=201),
     Endpoint("DELETE", "/keys/{id}", "Revoke a key, for ever", revoke_key, _NEED),
 )

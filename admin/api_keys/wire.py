@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
+from admin.paging import PageQuery
 from admin.wire import Shape, Time
 
 
@@ -35,3 +38,10 @@ class MadeKey(Shape):
     key: str
     name: str
     scopes: list[str]
+
+
+class KeyQuery(PageQuery):
+    """Which of them, and in which order."""
+
+    revoked: bool | None = Field(default=None, description="those that were revoked, or those that were not")
+    sort: Literal["made", "-made"] = Field(default="made", description="`-`: the newest first")

@@ -6,28 +6,25 @@ from typing import Final
 
 from admin import changes
 from admin.actors import Key
-from admin.approvals.wire import Approval
+from admin.approvals import repository
+from admin.approvals.wire import Approval, ApprovalQuery
 from admin.door import want, want_approval
 from admin.endpoint import Answer, Ask, Endpoint, Need
 from admin.errors import forbidden, not_found
-from admin.paging import Page, PageQuery, read_cursor, write_cursor
+from admin.paging import Page, page_of
+from admin.repository import order_of
 from admin.wire import shown_time
 from admin.writing import Sharing, changing, reading, rewriting
 from store.writes import approvals
 from store.writes.approvals import Approval as Stored
 
-_ORDER: Final = "approvals"
-
 
 async def list_approvals(ask: Ask) -> Answer:
-    page: PageQuery = ask.query
-    after = str(read_cursor(page.cursor, _ORDER, 1)[0]) if page.cursor is not None else ""
     async with reading(ask, ask.tenant) as connection:
         await want(ask, connection, "read_access", ask.tenant)
-        found = await approvals.read_page(connection, ask.tenant, after=after, limit=page.limit + 1)
-    shown = found[: page.limit]
-    more = write_cursor(_ORDER, [shown[-1].id]) if len(found) > page.limit else None
-    return Answer(Page[Approval](items=[_shown(each) for each in shown], next=more))
+        rows = await repository.list_page(connection, ask.tenant, ask.query, ask.now)
+    order = order_of(repository.ORDERS, ask.query.sort)
+    return Answer(page_of(rows, order, ask.query, lambda row: _shown(approvals.approval_of(row))))
 
 
 async def approve(ask: Ask) -> Answer:
@@ -87,7 +84,7 @@ _ONE: Final = "/tenants/{tenant}/approvals/{id}"
 _READ: Final = Need("read_access")
 _WRITE: Final = Need("by_assign")
 ENDPOINTS: Final = (
-    Endpoint("GET", _ALL, "List requests for approval", list_approvals, _READ, Page[Approval], query=PageQuery),
+    Endpoint("GET", _ALL, "List requests for approval", list_approvals, _READ, Page[Approval], query=ApprovalQuery),
     Endpoint("POST", f"{_ONE}/approve", "Approve, and do what was asked for", approve, _WRITE, Approval),
     Endpoint("POST", f"{_ONE}/refuse", "Refuse", refuse, _WRITE, Approval),
     Endpoint("DELETE", _ONE, "Take a request back", withdraw, _WRITE),

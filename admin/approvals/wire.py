@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from admin.wire import Shape
+from pydantic import Field
+
+from admin.paging import PageQuery
+from admin.wire import Shape, Subject
 
 
 class Waiting(Shape):
@@ -27,3 +30,13 @@ class Approval(Shape):
     decided_by: str | None = None
     decided_at: str | None = None
     outcome: Literal["approved", "refused", "withdrawn"] | None = None
+
+
+class ApprovalQuery(PageQuery):
+    """Which of them, and in which order."""
+
+    status: Literal["pending", "approved", "refused", "withdrawn", "over"] | None = Field(
+        default=None, description="over: nobody decided in time"
+    )
+    subject: Subject | None = Field(default=None, description="who is to get something")
+    sort: Literal["made", "-made"] = Field(default="made", description="`-`: the newest first")

@@ -30,7 +30,7 @@ async def read_feed(ask: Ask) -> Answer:
         if head is None:
             raise not_found("tenant of that name")
         after = head.n if query.after is None else _after(query.after, ask.tenant, line)
-        found = await read_changes(connection, stream, after=after, limit=query.limit)
+        found = await read_changes(connection, stream, after=after, limit=query.limit, now=ask.now)
     if found is None:
         raise _gone()
     changes, more = found

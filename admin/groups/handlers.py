@@ -12,7 +12,7 @@ from admin.approvals.answers import waits
 from admin.door import want, want_change, want_everywhere
 from admin.endpoint import Answer, Ask, Endpoint, Need
 from admin.errors import forbidden, not_found
-from admin.fits import subject_of
+from admin.fits import attributes_of, subject_of
 from admin.groups import repository, service
 from admin.groups.wire import Group, GroupChange, GroupQuery, ListedGroup, Member, MemberQuery, NewGroup, NewMember
 from admin.paging import Page, page_of
@@ -44,6 +44,7 @@ async def list_groups(ask: Ask) -> Answer:
 async def make_group(ask: Ask) -> Answer:
     tenant = ask.path.get("tenant")
     new: NewGroup = ask.body
+    attributes_of(ask.services.policy().model, repository.GROUP, new.attributes)
     async with changing(ask, tenant=tenant, shared=True) as changed:
         await want_change(ask, changed.write, MakeGroup(new.id))
         of = groups if tenant is not None else platform_groups
@@ -62,6 +63,7 @@ async def read_group(ask: Ask) -> Answer:
 async def change_group(ask: Ask) -> Answer:
     tenant, name = ask.path.get("tenant"), ask.path["name"]
     wanted: GroupChange = ask.body
+    attributes_of(ask.services.policy().model, repository.GROUP, wanted.attributes)
     async with changing(ask, tenant=tenant) as changed:
         connection = changed.write.connection
         await want(ask, connection, "manage", tenant)
@@ -88,11 +90,15 @@ async def delete_group(ask: Ask) -> Answer:
         return await rewriting(work)
     async with reading(ask) as connection:
         is_rest = isinstance(ask.actor, Key) and await repository.is_deleted(connection, name)
-    found = Answer() if is_rest else await rewriting(work)
-    swept = await platform_groups.sweep_group(ask.services.writer, name, actor=ask.actor.ref)
-    if is_rest and not swept:  # nothing was cut off
+    if not is_rest:
+        answer = await rewriting(work)
+        await platform_groups.sweep_group(ask.services.writer, name, actor=ask.actor.ref)
+        return answer
+    if not await platform_groups.sweep_group(ask.services.writer, name, actor=ask.actor.ref):  # nothing was cut off
         raise not_found(f"group `{name}`")
-    return found
+    async with changing(ask) as changed:
+        changed.write.record("platform_group.deletion_resumed", group=name)
+    return changed.answer(None)
 
 
 async def list_members(ask: Ask) -> Answer:

@@ -2,48 +2,50 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 from admin.actors import Key
 from admin.door import want, want_change, want_of
-from admin.encryption import Place
+from admin.encryption import DecryptionError, Place
 from admin.endpoint import Answer, Ask, Endpoint, Need
 from admin.errors import PublicError, forbidden, not_found
-from admin.invitations import service
+from admin.invitations import repository, service
 from admin.invitations.wire import (
     Acceptance,
     Accepted,
     Invitation,
+    InvitationQuery,
     MadeInvitation,
     NewInvitation,
 )
-from admin.paging import Page, PageQuery, read_cursor, write_cursor
+from admin.paging import Page, page_of
+from admin.repository import Found, order_of
 from admin.security.service import open_until
 from admin.wire import shown_time
-from admin.writing import changing, reading
+from admin.writing import Sharing, changing, reading, rewriting
 from store.ids import new_id
 from store.keys import digest_of, new_key
 from store.writes import invitations
 
-_ORDER: Final = "invitations"
 _PURPOSE: Final = "invitations"
 
 
 async def list_invitations(ask: Ask) -> Answer:
-    page: PageQuery = ask.query
-    after = str(read_cursor(page.cursor, _ORDER, 1)[0]) if page.cursor is not None else ""
     async with reading(ask, ask.tenant) as connection:
         await want(ask, connection, "read_access", ask.tenant)
-        found = await invitations.read_page(connection, ask.tenant, after=after, limit=page.limit + 1)
-    shown = found[: page.limit]
-    more = write_cursor(_ORDER, [shown[-1].id]) if len(found) > page.limit else None
-    items = [service.shown(each, _read_email(ask, ask.tenant, each.id, each.email)) for each in shown]
-    return Answer(Page[Invitation](items=items, next=more))
+        rows = await repository.list_page(connection, ask.tenant, ask.query, ask.now)
+
+    def shown(row: Found) -> Invitation:
+        stored = invitations.invitation_of(row)
+        return service.shown(stored, _read_email(ask, ask.tenant, stored.id, stored.email))
+
+    return Answer(page_of(rows, order_of(repository.ORDERS, ask.query.sort), ask.query, shown))
 
 
 async def make_invitation(ask: Ask) -> Answer:
     new: NewInvitation = ask.body
-    token, identity = new_key(), new_id()
+    token, identity = new_key(), new_id(lambda: ask.now)
     pairs = service.pairs_of(ask.services.policy().model, ask.tenant, new)
     email, index = _written_email(ask, ask.tenant, identity, new.email)
     async with changing(ask, tenant=ask.tenant) as changed:
@@ -91,15 +93,20 @@ async def accept(ask: Ask) -> Answer:
             async with changing(ask):
                 raise absent
         raise absent
-    async with changing(ask, tenant=tenant, shared=True) as changed:
-        stored = await invitations.accept(changed.write, digest, ref)
-        giver = service.giver_of(ask, stored)
-        await service.introduce(changed.write, ref)
-        for change in await service.needed(changed.write, ref, stored):
-            await want_of(ask, changed.write, giver, change)
-        await service.welcome(changed.write, ref, stored)
-    roles = service.offered(stored.roles)
-    return changed.answer(Accepted(tenant=tenant, subject=ref, status=stored.status, roles=roles))
+
+    async def work(shared: Sharing) -> Answer:
+        async with changing(ask, tenant=tenant, shared=shared or True) as changed:
+            stored = await invitations.accept(changed.write, digest, ref)
+            await service.want_open(changed.write)
+            giver = service.giver_of(ask, stored)
+            await service.introduce(changed.write, ref)
+            for change in await service.needed(changed.write, ref, stored):
+                await want_of(ask, changed.write, giver, change)
+            await service.welcome(changed.write, ref, stored)
+        roles = service.offered(stored.roles)
+        return changed.answer(Accepted(tenant=tenant, subject=ref, status=stored.status, roles=roles))
+
+    return await rewriting(work)
 
 
 def _written_email(ask: Ask, tenant: str, identity: str, email: str | None) -> tuple[str | None, str | None]:
@@ -113,8 +120,12 @@ def _written_email(ask: Ask, tenant: str, identity: str, email: str | None) -> t
 
 
 def _read_email(ask: Ask, tenant: str, identity: str, stored: str | None) -> str | None:
-    ring = ask.services.ring
-    return ring.decrypt(stored, _place(tenant, identity)) if stored and ring is not None else None
+    """Read an address; None: there is none, or none that can be read with the keys of this service."""
+    if not stored or ask.services.ring is None:
+        return None
+    with suppress(DecryptionError):
+        return ask.services.ring.decrypt(stored, _place(tenant, identity))
+    return None
 
 
 def _place(tenant: str, identity: str) -> Place:
@@ -125,7 +136,7 @@ _ALL: Final = "/tenants/{tenant}/invitations"
 _READ: Final = Need("read_access")
 _WRITE: Final = Need("by_assign")
 ENDPOINTS: Final = (
-    Endpoint("GET", _ALL, "List invitations", list_invitations, _READ, Page[Invitation], query=PageQuery),
+    Endpoint("GET", _ALL, "List invitations", list_invitations, _READ, Page[Invitation], query=InvitationQuery),
     Endpoint("POST", _ALL, "Invite somebody", make_invitation, _WRITE, MadeInvitation, NewInvitation, status=201),
     Endpoint("DELETE", f"{_ALL}/{{id}}", "Withdraw an invitation", withdraw, _WRITE),
     Endpoint("POST", "/invitations/accept", "Accept an invitation", accept, Need("anybody", frozenset()), Accepted,

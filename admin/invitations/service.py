@@ -12,13 +12,14 @@ from admin import circumstances
 from admin.actors import Key
 from admin.changes import asker_of
 from admin.endpoint import Ask
+from admin.errors import PublicError
 from admin.fits import place_of, role_of
 from admin.invitations.wire import Invitation, NewInvitation, Offered
 from admin.wire import shown_time
 from engine.assign_changes import Actor, GiveRole, SetMembership
 from engine.model import Model
 from store.changes import Write
-from store.writes import assignments, memberships, principals
+from store.writes import assignments, memberships, principals, tenants
 from store.writes.circumstances import INVITATION
 from store.writes.invitations import Invitation as Stored
 
@@ -61,6 +62,17 @@ def giver_of(ask: Ask, stored: Stored) -> Actor:
     """
     place = circumstances.place_of(stored.tenant, INVITATION, stored.id)
     return circumstances.read_actor(ask.services.ring, stored.invited_by, stored.said, place)
+
+
+async def want_open(write: Write) -> None:
+    """Refuse to let anybody into a tenant that is not active. Its invitations stay open as long as they say.
+
+    Raises:
+        PublicError: it is not.
+    """
+    status = await tenants.status_of(write.connection, write.owner)
+    if status != "active":
+        raise PublicError(409, "not_active", f"the tenant into which this invites is {status}, and lets nobody in")
 
 
 async def needed(write: Write, ref: str, stored: Stored) -> tuple[SetMembership | GiveRole, ...]:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from admin.paging import PageQuery
 from admin.wire import Role, Shape, Time
 
 
@@ -46,6 +47,15 @@ class Invitation(Shape):
     accepted_at: str | None = None
     accepted_by: str | None = None
     withdrawn_at: str | None = None
+
+
+class InvitationQuery(PageQuery):
+    """Which of them, and in which order."""
+
+    status: Literal["open", "accepted", "withdrawn", "over"] | None = Field(
+        default=None, description="over: nobody accepted while it was open"
+    )
+    sort: Literal["made", "-made"] = Field(default="made", description="`-`: the newest first")
 
 
 class Acceptance(Shape):

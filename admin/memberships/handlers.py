@@ -21,7 +21,7 @@ from admin.memberships.wire import (
 )
 from admin.paging import Page, page_of
 from admin.repository import order_of
-from admin.writing import changing, reading, unchanged
+from admin.writing import Sharing, changing, reading, rewriting, unchanged
 from engine.assign_changes import EndMembership
 from store.changes import Write
 from store.writes import memberships
@@ -52,27 +52,32 @@ async def change_membership(ask: Ask) -> Answer:
 
 
 async def _put(ask: Ask, ref: str, wanted: NewMembership | MembershipChange) -> Answer:
-    linked = await memberships.linked_with(ask.services.database, ask.tenant, ref)
-    async with changing(ask, tenant=ask.tenant, shared=linked) as changed:
-        connection, now = changed.write.connection, None
-        if isinstance(wanted, MembershipChange):
-            now = await service.read(connection, ask.tenant, ref)
-            wanted = service.merged(now, wanted)
-        await _put_one(ask, changed.write, ref, wanted)
-        if now is not None:  # afterwards: who may not change it does not learn how it is
-            unchanged(ask, now)
-        made = await service.read(connection, ask.tenant, ref)
-    return changed.answer(made)
+    async def work(shared: Sharing) -> Answer:
+        async with changing(ask, tenant=ask.tenant, shared=shared) as changed:
+            connection, now, then = changed.write.connection, None, wanted
+            if isinstance(then, MembershipChange):
+                now = await service.read(connection, ask.tenant, ref)
+                then = service.merged(now, then)
+            await _put_one(ask, changed.write, ref, then)
+            if now is not None:  # afterwards: who may not change it does not learn how it is
+                unchanged(ask, now)
+            made = await service.read(connection, ask.tenant, ref)
+        return changed.answer(made)
+
+    return await rewriting(work)
 
 
 async def end_membership(ask: Ask) -> Answer:
     ref = ask.path["subject"]
-    linked = await memberships.linked_with(ask.services.database, ask.tenant, ref)
-    async with changing(ask, tenant=ask.tenant, shared=linked) as changed:
-        now = await service.read(changed.write.connection, ask.tenant, ref)
-        await _end_one(ask, changed.write, ref)
-        unchanged(ask, now)
-    return changed.answer(None)
+
+    async def work(shared: Sharing) -> Answer:
+        async with changing(ask, tenant=ask.tenant, shared=shared) as changed:
+            now = await service.read(changed.write.connection, ask.tenant, ref)
+            await _end_one(ask, changed.write, ref)
+            unchanged(ask, now)
+        return changed.answer(None)
+
+    return await rewriting(work)
 
 
 async def _put_one(ask: Ask, write: Write, ref: str, wanted: NewMembership) -> None:

@@ -8,13 +8,14 @@ from admin.door import want, want_someone_left
 from admin.endpoint import Answer, Ask, Endpoint, Need
 from admin.errors import bad_request, not_found
 from admin.paging import Page, PageQuery, read_cursor, write_cursor
+from admin.personal_data import export as exporting
 from admin.personal_data import repository, service
 from admin.personal_data.wire import Email, Erasure, Export, FieldName, Found, Known, Value
 from admin.principals import service as principals_service
 from admin.wire import shown_time
-from admin.writing import changing, reading
+from admin.writing import Sharing, changing, reading, rewriting
 from store.changes import SYSTEM_ACTOR
-from store.writes import personal_data, principals
+from store.writes import personal_data, principals, traces
 from store.writes.personal_data import Erasure as Stored
 
 _ORDER: Final = "erasures"
@@ -26,7 +27,8 @@ async def read_known(ask: Ask) -> Answer:
     async with reading(ask) as connection:
         await want(ask, connection, "manage")
         await principals_service.read(connection, USER, ask.path["id"])
-        return Answer(Known(id=ask.path["id"], fields=await service.read(ring, connection, _ref(ask))))
+        known = await service.read(ring, connection, _ref(ask))
+    return Answer(Known(id=ask.path["id"], fields=dict(known)))
 
 
 async def put_value(ask: Ask) -> Answer:
@@ -38,7 +40,7 @@ async def put_value(ask: Ask) -> Answer:
         await principals_service.read(changed.write.connection, USER, ask.path["id"])
         value: Value = wanted
         await service.put(ring, changed.write, _ref(ask), field, value.value)
-        known = Known(id=ask.path["id"], fields=await service.read(ring, changed.write.connection, _ref(ask)))
+        known = Known(id=ask.path["id"], fields=await service.read_some(ring, changed.write.connection, _ref(ask)))
     return changed.answer(known)
 
 
@@ -54,17 +56,20 @@ async def find_user(ask: Ask) -> Answer:
 
 
 async def export(ask: Ask) -> Answer:
-    """Read all that is stored of a user; each tenant is a snapshot of its own."""
-    ref, database = _ref(ask), ask.services.database
+    """Read all that is stored of a user, and tell the audit log that it was given out."""
+    ref = _ref(ask)
     async with reading(ask) as connection:
         await want(ask, connection, "manage")
         known = await principals_service.read(connection, USER, ask.path["id"])
-        ring = ask.services.ring
-        kept = await service.read(ring, connection, ref) if ring is not None else {}
-        tenants: list[dict[str, object]] = [{"links": await repository.crossing(connection, USER, known.id)}]
-    for tenant in await principals.tenants_of(database, ref):
-        async with database.reading(tenant) as connection:
-            tenants.append(await repository.in_tenant(connection, tenant, USER, known.id))
+        kept = await service.read(ask.services.ring, connection, ref)
+        platform = await exporting.of_platform(connection, ref)
+    tenants = await exporting.of_tenants(ask.services.database, ref)
+    async with changing(ask) as changed:
+        connection = changed.write.connection
+        await want(ask, connection, "manage")
+        # Who is forgotten must not be named by this: he would get another pseudonym.
+        is_known = known.status != "deleted" or await repository.is_named(connection, ref)
+        changed.write.record("personal_data.exported", **({"principal": ref} if is_known else {}))
     return Answer(
         Export(
             id=known.id,
@@ -72,6 +77,7 @@ async def export(ask: Ask) -> Answer:
             status=known.status,
             attributes=known.attributes,
             personal_data=kept,
+            platform=platform,
             tenants=tenants,
         )
     )
@@ -84,17 +90,24 @@ async def erase_user(ask: Ask) -> Answer:
     done, and whoever asks again goes on where it was cut off.
     """
     ref = _ref(ask)
-    async with changing(ask) as changed:
-        await want(ask, changed.write.connection, "manage")
-        known = await principals_service.read(changed.write.connection, USER, ask.path["id"])
-        request = await personal_data.request_erasure(changed.write, ref)
-        if known.status != "deleted":
-            await principals.delete(changed.write, ref)
-            await want_someone_left(ask, changed.write, ref, "deleted")
-        await personal_data.remove_all(changed.write, ref)
+    request = ""
+
+    async def work(shared: Sharing) -> Answer:
+        nonlocal request
+        async with changing(ask, shared=shared) as changed:
+            await want(ask, changed.write.connection, "manage")
+            known = await principals_service.read(changed.write.connection, USER, ask.path["id"])
+            request = await personal_data.request_erasure(changed.write, ref)
+            if known.status != "deleted":
+                await principals.delete(changed.write, ref)
+                await want_someone_left(ask, changed.write, ref, "deleted")
+            await personal_data.remove_all(changed.write, ref)
+        return changed.answer(None)
+
+    await rewriting(work)
     # Who is forgotten must not be named by the very writes that forget him.
     actor = SYSTEM_ACTOR if ask.actor.ref == ref else ask.actor.ref
-    await principals.leave_everything(ask.services.writer, ref, actor=actor)
+    await traces.leave_no_trace(ask.services.writer, ref, actor=actor)
     async with ask.services.writer.write(actor=actor) as write:
         if ask.receipt:
             write.want_receipt()
@@ -133,10 +146,12 @@ _NEED: Final = Need("manage", frozenset())
 _AUDIT: Final = Need("read_audit", frozenset({"audit"}))
 _DATA: Final = "/users/{id}/personal-data"
 ENDPOINTS: Final = (
-    Endpoint("GET", _DATA, "Read what is known of a user", read_known, _NEED, Known, errors=(409,)),
-    Endpoint("PUT", f"{_DATA}/{{field}}", "Say what is known of a user", put_value, _NEED, Known, Value),
-    Endpoint("POST", "/users/find", "Find a user by an address", find_user, _NEED, Found, Email),
-    Endpoint("GET", "/users/{id}/export", "Export all that is stored of a user", export, _NEED, Export),
+    Endpoint("GET", _DATA, "Read what is known of a user", read_known, _NEED, Known, errors=(409,), is_private=True),
+    Endpoint("PUT", f"{_DATA}/{{field}}", "Say what is known of a user", put_value, _NEED, Known, Value,
+             is_private=True),
+    Endpoint("POST", "/users/find", "Find a user by an address", find_user, _NEED, Found, Email, is_alone=True),
+    Endpoint("GET", "/users/{id}/export", "Export all that is stored of a user", export, _NEED, Export,
+             errors=(409,), is_private=True),
     Endpoint("POST", "/users/{id}/erasure", "Forget a user, for ever", erase_user, _NEED,
              is_repeatable=True),
     Endpoint("GET", "/erasures", "List who was to be forgotten", list_erasures, _AUDIT, Page[Erasure],

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from admin.encryption import KeyRing, Place, normalised
+from admin.encryption import DecryptionError, KeyRing, Place, normalised
 from admin.endpoint import Ask
 from admin.errors import PublicError
 from store.changes import Write
@@ -38,10 +38,27 @@ async def put(ring: KeyRing, write: Write, ref: str, field: str, value: str) -> 
     await personal_data.put(write, ref, field, ring.encrypt(value, _place(ref, field)), blind_index=index)
 
 
-async def read(ring: KeyRing, connection: Connection, ref: str) -> dict[str, str]:
-    """Read all that is known."""
+async def read(ring: KeyRing | None, connection: Connection, ref: str) -> dict[str, str]:
+    """Read all that is known.
+
+    Raises:
+        PublicError: something of it cannot be read with these keys; it says what.
+    """
+    known = await read_some(ring, connection, ref)
+    if lost := sorted(field for field, value in known.items() if value is None):
+        raise PublicError(
+            409,
+            "no_keys",
+            f"{', '.join(lost)}: what is stored cannot be read with the keys of this service: put the key back into "
+            "BYLAW_ENCRYPTION_KEYS, or say anew what is known",
+        )
+    return {field: value for field, value in known.items() if value is not None}
+
+
+async def read_some(ring: KeyRing | None, connection: Connection, ref: str) -> dict[str, str | None]:
+    """Read what is known; None: it cannot be read with these keys."""
     found = await personal_data.read(connection, ref)
-    return {field: ring.decrypt(value, _place(ref, field)) for field, value in found.items()}
+    return {field: _opened(ring, value, _place(ref, field)) for field, value in found.items()}
 
 
 async def find(ring: KeyRing, connection: Connection, address: str) -> str | None:
@@ -50,8 +67,15 @@ async def find(ring: KeyRing, connection: Connection, address: str) -> str | Non
     ref = await personal_data.find_by_index(connection, EMAIL, index)
     if ref is None:
         return None
-    known = await read(ring, connection, ref)
-    return ref if normalised(known.get(EMAIL, "")) == normalised(address) else None
+    known = (await read_some(ring, connection, ref)).get(EMAIL)
+    return ref if known is not None and normalised(known) == normalised(address) else None
+
+
+def _opened(ring: KeyRing | None, stored: str, place: Place) -> str | None:
+    try:
+        return None if ring is None else ring.decrypt(stored, place)
+    except DecryptionError:
+        return None
 
 
 def _place(ref: str, field: str) -> Place:

@@ -79,30 +79,34 @@ async def read_policy(ask: Ask) -> Answer:
 
 
 async def publish_policy(ask: Ask) -> Answer:
-    return await _publish(ask, ask.path["id"])
+    return await _publish(ask, ask.path["id"], await _now(ask))
 
 
 async def roll_back(ask: Ask) -> Answer:
     wanted: Rollback = ask.body
     async with reading(ask) as connection:
-        now = await published.publication_at(connection, await published.position(connection))
-        if wanted.to is not None:
-            if not await repository.was_published(connection, wanted.to):
-                raise not_found("policy of this id that was ever published")
-            return await _publish(ask, wanted.to)
-        before = await repository.last_but(connection, now.policy)
-    if before is None or before.policy is None:
+        now = await published.publication_at(connection)
+        before = await repository.last_but(connection, now.policy) if wanted.to is None else None
+        if wanted.to is not None and not await repository.was_published(connection, wanted.to):
+            raise not_found("policy of this id that was ever published")
+    target = wanted.to if before is None else before.policy
+    if target is None:
         raise PublicError(409, "conflict", "no other policy was published before: publish one by its id")
-    return await _publish(ask, before.policy)
+    return await _publish(ask, target, now)
 
 
 async def withdraw(ask: Ask) -> Answer:
-    return await _publish(ask, None)
+    now = await _now(ask)
+    if now.policy is not None:
+        try:
+            await ask.services.policies.judge_directory()
+        except BylawError as error:
+            raise service.refused(error) from error
+    return await _replace(ask, None, now)
 
 
 async def read_published(ask: Ask) -> Answer:
-    async with reading(ask) as connection:
-        return Answer(_publication(await published.publication_at(connection, await published.position(connection))))
+    return Answer(_publication(await _now(ask)))
 
 
 async def list_publications(ask: Ask) -> Answer:
@@ -112,19 +116,33 @@ async def list_publications(ask: Ask) -> Answer:
     return Answer(page_of(rows, order, ask.query, lambda row: _publication(published.publication_of(row))))
 
 
-async def _publish(ask: Ask, identity: str | None) -> Answer:
-    """Judge a policy by the one that decides, and let it decide in its place if nobody published meanwhile."""
+async def _publish(ask: Ask, identity: str, before: published.Publication) -> Answer:
+    """Judge a policy by the one that decides, and let it decide in its place if nobody published meanwhile.
+
+    A bundle is held to all that were published, and not to the last alone: a process need not have seen them all, and
+    is to take it after whichever it saw.
+    """
+    stored = await _stored(ask, identity)
     async with reading(ask) as connection:
-        before = await published.publication_at(connection, await published.position(connection))
-    if identity is not None:
-        stored = await _stored(ask, identity)
-        try:
-            await ask.services.policies.judge(stored.sources, stored.lock)
-        except BylawError as error:
-            raise service.refused(error) from error
+        earlier = await repository.published_locks(connection) if stored.lock is not None else []
+    await ask.services.catch_up()  # else it would be judged by one that was published before `before`
+    try:
+        await asyncio.to_thread(service.check_follows, stored.lock, earlier)
+        await ask.services.policies.judge(stored.sources, stored.lock)
+    except BylawError as error:
+        raise service.refused(error) from error
+    return await _replace(ask, identity, before)
+
+
+async def _replace(ask: Ask, identity: str | None, before: published.Publication) -> Answer:
     async with changing(ask, publishing=True) as changed:
         made = await policies.publish(changed.write, identity, after=before.n)
     return changed.answer(_publication(made))
+
+
+async def _now(ask: Ask) -> published.Publication:
+    async with reading(ask) as connection:
+        return await published.publication_at(connection)
 
 
 async def _stored(ask: Ask, identity: str) -> StoredPolicy:

@@ -39,6 +39,13 @@ async def last_but(connection: Connection, policy: str | None) -> Publication | 
     return None if row is None else publication_of(row)
 
 
+async def published_locks(connection: Connection) -> Sequence[str]:
+    """Read the locks of all bundles that were ever published."""
+    is_published = select(publications.c.n).where(publications.c.policy_id == policies.c.id).exists()
+    query = select(policies.c.lock).where(policies.c.lock.is_not(None), is_published)
+    return list((await connection.execute(query)).scalars())
+
+
 async def was_published(connection: Connection, policy: str) -> bool:
     found = await connection.execute(select(publications.c.n).where(publications.c.policy_id == policy).limit(1))
     return found.first() is not None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from admin.errors import PublicError, bad_request
 from admin.policies.wire import Finding
 from engine import BylawError, Policy, PolicyError
-from engine.bundle import check_files, fault_of, parse_lock, write_lock
+from engine.bundle import check_files, check_version, fault_of, parse_lock, write_lock
 from engine.diagnostics import Diagnostic
 from engine.fixtures import check_tests
 from engine.loading import compile_sources
@@ -18,6 +19,10 @@ from engine.testing import run_tests
 
 #: More findings, or tests that fail, than these are only counted.
 MAX_TOLD: Final = 100
+#: Most that compiling may take of a processor: as long no process that decides takes in what changes.
+COMPILE_S: Final = 2.0
+#: Most that the tests of a policy may take together.
+TESTS_S: Final = 10.0
 
 
 def sources_of(files: Mapping[str, str]) -> tuple[Source, ...]:
@@ -42,19 +47,38 @@ def prove(sources: tuple[Source, ...]) -> tuple[Policy, int]:
     """Compile a policy and run its tests; return it, and how many of their expectations held.
 
     Raises:
-        PublicError: it has errors, or a test fails.
+        PublicError: it has errors, or a test fails; or it takes too long to find out.
     """
+    began = time.thread_time()
     try:
         policy = Policy.of(sources)
     except PolicyError as error:
         raise refused(error, status=400) from error
-    outcome = run_tests(policy)
+    took_s = time.thread_time() - began
+    if took_s > COMPILE_S:
+        said = f"compiling the policy takes {took_s:.1f} s, and every process would stand still for as long: at most "
+        raise PublicError(400, "too_slow", f"{said}{COMPILE_S:g} s are allowed; make it smaller")
+    end = time.thread_time() + TESTS_S
+    outcome = run_tests(policy, is_over=lambda: time.thread_time() > end)
+    if not outcome.is_whole:
+        raise PublicError(400, "too_slow", f"the policy's own tests take longer than {TESTS_S:g} s: make them fewer")
     if outcome.failures:
         failures = [each.as_json() for each in outcome.failures[:MAX_TOLD]]
         first = outcome.failures[0]
         said = f"of the policy's own tests {len(outcome.failures)} fail, the first at {first.span.at}: {first.message}"
         raise PublicError(400, "tests_failed", said, details={"failures": failures})
     return policy, outcome.passed
+
+
+def check_follows(lock: bytes | None, earlier: Iterable[str]) -> None:
+    """Hold a bundle to those that were published before it.
+
+    Raises:
+        PolicyError: it must not follow one of them.
+    """
+    if lock is not None:
+        for each in earlier:
+            check_version(parse_lock(lock), parse_lock(each.encode()))
 
 
 def lock_of(said: Mapping[str, Any] | None, sources: tuple[Source, ...]) -> bytes | None:

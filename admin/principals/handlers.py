@@ -18,7 +18,8 @@ from admin.principals.wire import (
     PrincipalChange,
     PrincipalQuery,
 )
-from admin.writing import changing, reading, unchanged
+from admin.repository import order_of
+from admin.writing import Sharing, changing, reading, rewriting, unchanged
 from store.ids import new_id
 from store.writes import principals
 
@@ -37,8 +38,8 @@ class Principals:
         async with reading(ask) as connection:
             await want(ask, connection, "manage")
             rows = await repository.list_page(connection, self.kind, ask.query)
-        shown = page_of(rows, repository.BY_ID, ask.query, lambda row: ListedPrincipal(id=row.id, status=row.status))
-        return Answer(shown)
+        order = order_of(repository.ORDERS, ask.query.sort)
+        return Answer(page_of(rows, order, ask.query, lambda row: ListedPrincipal(id=row.id, status=row.status)))
 
     async def make(self, ask: Ask) -> Answer:
         new: NewPrincipal = ask.body
@@ -73,15 +74,20 @@ class Principals:
         """Delete one: at once, and then what he has in each tenant, a write each. Who asks again goes on with that."""
         identity = ask.path["id"]
         ref = f"{self.kind}:{identity}"
-        async with changing(ask) as changed:
-            await want(ask, changed.write.connection, "manage")
-            known = await service.read(changed.write.connection, self.kind, identity)
-            unchanged(ask, known)
-            if not await service.is_cut_off(changed.write, known.status, ref):
-                await principals.delete(changed.write, ref)
-                await want_someone_left(ask, changed.write, ref)
+
+        async def work(shared: Sharing) -> Answer:
+            async with changing(ask, shared=shared) as changed:
+                await want(ask, changed.write.connection, "manage")
+                known = await service.read(changed.write.connection, self.kind, identity)
+                unchanged(ask, known)
+                if not await service.is_cut_off(changed.write, known.status, ref):
+                    await principals.delete(changed.write, ref)
+                    await want_someone_left(ask, changed.write, ref)
+            return changed.answer(None)
+
+        answer = await rewriting(work)
         await principals.leave_everything(ask.services.writer, ref, actor=ask.actor.ref)
-        return changed.answer(None)
+        return answer
 
 
 def _endpoints(kind: Kind) -> Iterator[Endpoint]:

@@ -9,7 +9,7 @@ from admin.principals import repository
 from admin.principals.wire import Principal, PrincipalChange
 from store.changes import Write
 from store.database import Connection
-from store.writes import principals
+from store.writes import principals, tokens
 
 
 async def read(connection: Connection, kind: str, identity: str) -> Principal:
@@ -25,11 +25,13 @@ async def read(connection: Connection, kind: str, identity: str) -> Principal:
 
 
 async def change(write: Write, ref: str, wanted: PrincipalChange) -> None:
-    """Change one."""
+    """Change one. Who is suspended has his tokens taken back, so that none of them counts again once he is let in."""
     if wanted.attributes is not None:
         await principals.set_attributes(write, ref, wanted.attributes)
     if wanted.status is not None:
         await principals.set_status(write, ref, wanted.status)
+    if wanted.status == "suspended":
+        await tokens.set_valid_after(write, ref, write.now)
 
 
 async def is_cut_off(write: Write, status: str, ref: str) -> bool:

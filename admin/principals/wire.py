@@ -23,7 +23,9 @@ class NewPrincipal(Shape):
 class PrincipalChange(Shape):
     """What of him is to be otherwise; what is not said stays as it is."""
 
-    status: Literal["active", "suspended"] | None = None
+    status: Literal["active", "suspended"] | None = Field(
+        default=None, description="`suspended` takes all tokens back that were issued until now"
+    )
     attributes: Attributes | None = Field(default=None, description="these, in the place of all that he had")
 
 
@@ -45,5 +47,6 @@ class ListedPrincipal(Shape):
 class PrincipalQuery(PageQuery):
     """Which of them."""
 
-    status: Status | None = None
+    status: Status | None = Field(default=None, description="without it all but those that are deleted")
     prefix: str | None = Field(default=None, max_length=256, description="of the id")
+    sort: Literal["id", "-id"] = Field(default="id", description="`-`: from the end")

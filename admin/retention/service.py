@@ -1,6 +1,6 @@
 """The retention job: what is done with goes, step by step, each step a write of its own.
 
-    what all share ──▶ deletions cut off ──▶ who is to be forgotten ──▶ links ──▶ each tenant ──▶ the last write
+    old changes ──▶ what all share ──▶ deletions cut off ──▶ who is to be forgotten ──▶ links ──▶ each tenant ──▶ close
 
 A run looks before it writes, so that a tenant in which nothing is due keeps its revision. It can be cut off anywhere,
 and two may run at once: whatever is due is found again. The last write tells the platform's log what the run came to,
@@ -20,7 +20,7 @@ from store.changes import SYSTEM_ACTOR, Writer
 from store.database import Connection
 from store.times import read_time
 from store.tokens import Token
-from store.writes import departures, personal_data, platform_groups, principals, retention
+from store.writes import departures, personal_data, platform_groups, principals, retention, traces
 from store.writes.departures import APPEARING_NS, written
 from store.writes.retention import LIMIT, OF_TENANT, SHARED, Cutoffs
 from store.writes.standing import GROUP, Pair
@@ -69,6 +69,7 @@ class Job:
             self._counts["forgotten"] = await departures.count_unforgotten(connection, self._cutoffs.deleted_users)
             self._counts["erasures"] = len(await self._open_erasures(connection))
             self._counts["links"] = await retention.count_links(connection, self._cutoffs)
+            self._counts["changes"] = await retention.count_changes(connection, self._cutoffs.now)
             self._counts.update(await retention.count_silent(connection, self._cutoffs.now))
         async for tenant in platform_groups.all_tenants(self._database, after):
             if self._is_over():
@@ -86,6 +87,7 @@ class Job:
         """
         is_complete = True
         try:
+            await self._remove_changes()
             await self._sweep_shared()
             await self._clear_departed()
             await self._finish_erasures()
@@ -96,6 +98,14 @@ class Job:
             is_complete = False
         await self._close()
         return self._said(is_dry=False, is_complete=is_complete)
+
+    async def _remove_changes(self) -> None:
+        while True:
+            gone = await retention.remove_changes(self._database, self._cutoffs.now)
+            self._counts["changes"] += gone
+            if gone < retention.CHANGES_LIMIT:
+                return
+            self._look()
 
     async def _sweep_shared(self) -> None:
         async with self._database.reading() as connection:
@@ -151,7 +161,7 @@ class Job:
 
     async def _finish_erasure(self, identity: str, ref: str | None) -> None:
         if ref is not None:
-            await principals.leave_everything(self._writer, ref, actor=self._actor)
+            await traces.leave_no_trace(self._writer, ref, actor=self._actor)
         async with self._writer.write(actor=self._actor) as write:
             if ref is not None:
                 await personal_data.forget(write, ref)
@@ -168,6 +178,7 @@ class Job:
                 page = await departures.read_unforgotten(connection, self._cutoffs.deleted_users, self._limit)
             for who in page:
                 self._look()
+                await traces.leave_no_trace(self._writer, written(who), actor=self._actor)
                 async with self._writer.write(actor=self._actor) as write:
                     await personal_data.forget(write, written(who))
                 self._counts["forgotten"] += 1

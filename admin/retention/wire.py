@@ -48,8 +48,10 @@ class Swept(Shape):
     platform_places: int
     system_roles: int
     links: int
+    blocked_tokens: int = Field(description="that are over")
     departures: int = Field(description="users, services and platform groups that are gone from every tenant")
     forgotten: int = Field(description="deleted users of whom nothing is known any more")
     erasures: int = Field(description="that were begun and cut off")
     processes: int = Field(description="that decide no more")
     receipts: int = Field(description="that nobody asks for any more")
+    changes: int = Field(description="of the log that those who decide follow, older than an hour")

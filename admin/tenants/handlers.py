@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from admin.door import want
 from admin.endpoint import Answer, Ask, Endpoint, Need
+from admin.fits import attributes_of
 from admin.paging import Page, page_of
 from admin.repository import order_of
 from admin.tenants import repository, service
@@ -25,7 +26,8 @@ async def list_tenants(ask: Ask) -> Answer:
 
 async def make_tenant(ask: Ask) -> Answer:
     new: NewTenant = ask.body
-    identity = new.id or new_id()
+    identity, model = new.id or new_id(), ask.services.policy().model
+    attributes_of(model, model.tenant, new.attributes)
     async with changing(ask, tenant=identity, making=True) as changed:
         await want(ask, changed.write.connection, "manage")
         await service.make(changed.write, new)
@@ -40,10 +42,13 @@ async def read_tenant(ask: Ask) -> Answer:
 
 
 async def change_tenant(ask: Ask) -> Answer:
+    wanted: TenantChange = ask.body
+    model = ask.services.policy().model
+    attributes_of(model, model.tenant, wanted.attributes or {})
     async with changing(ask, tenant=ask.tenant, shared=True) as changed:
         await want(ask, changed.write.connection, "manage", ask.tenant)
         unchanged(ask, await service.read(changed.write.connection, ask.tenant))
-        await service.change(changed.write, ask.body)
+        await service.change(changed.write, wanted)
         now = await service.read(changed.write.connection, ask.tenant)
     return changed.answer(now)
 

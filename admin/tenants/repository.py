@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from admin.repository import Found, Order, begins_with, order_of, paged
+from admin.repository import IS_DELETED, Found, Order, begins_with, order_of, paged
 from admin.tenants.wire import TenantQuery
 from store.tables import tenant_profiles, tenants
 
@@ -28,8 +28,8 @@ async def read(connection: AsyncConnection, tenant: str) -> Found | None:
 async def list_page(connection: AsyncConnection, page: TenantQuery) -> Sequence[Found]:
     """Read a page of all."""
     query = select(tenants.c.id, tenants.c.status)
-    if page.status is not None:
-        query = query.where(tenants.c.status == page.status)
+    status = tenants.c.status
+    query = query.where(status != IS_DELETED if page.status is None else status == page.status)
     if page.prefix is not None:
         query = query.where(begins_with(tenants.c.id, page.prefix))
     return list((await connection.execute(paged(query, order_of(ORDERS, page.sort), page))).all())

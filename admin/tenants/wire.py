@@ -45,6 +45,6 @@ class ListedTenant(Shape):
 class TenantQuery(PageQuery):
     """Which tenants, and in which order."""
 
-    status: Status | None = None
+    status: Status | None = Field(default=None, description="without it all but those that are deleted")
     prefix: str | None = Field(default=None, max_length=256, description="of the id")
     sort: Literal["id", "-id"] = Field(default="id", description="`-`: from the end")

@@ -46,6 +46,17 @@ NEW = (
         None,
     ),
     ("ix_links_expiring", "links", ("tenant_id", "expires"), ENDS),
+    ("ix_principals_type_status_id", "principals", ("type", "status", "id"), None),
+    ("ix_tenants_status_id", "tenants", ("status", "id"), None),
+    ("ix_principals_not_deleted", "principals", ("type", "id"), "status <> 'deleted'"),
+    ("ix_tenants_not_deleted", "tenants", ("id",), "status <> 'deleted'"),
+    ("ix_api_keys_live", "api_keys", ("id",), "revoked_at IS NULL"),
+    ("ix_api_keys_revoked", "api_keys", ("id",), "revoked_at IS NOT NULL"),
+    ("ix_invitations_not_closed", "invitations", ("tenant_id", "id"), "accepted_at IS NULL AND withdrawn_at IS NULL"),
+    ("ix_invitations_accepted", "invitations", ("tenant_id", "id"), "accepted_at IS NOT NULL"),
+    ("ix_invitations_withdrawn", "invitations", ("tenant_id", "id"), "withdrawn_at IS NOT NULL"),
+    ("ix_approvals_tenant_id_outcome_id", "approvals", ("tenant_id", "outcome", "id"), None),
+    ("ix_approvals_subjects", "approvals", ("tenant_id", "subject_type", "subject_id", "id"), None),
 )
 #: What the wider ones replace.
 OLD = (

@@ -107,10 +107,9 @@ async def note_use(database: Database, key: ApiKey, *, now: int) -> bool:
 
     This is no write of facts: it moves no revision and leaves no audit row.
     """
-    past = now - USED_EVERY_NS
-    if key.last_used is not None and key.last_used > past:
+    if is_noted(key, now=now):
         return False
-    is_due = api_keys.c.last_used.is_(None) | (api_keys.c.last_used <= write_time(past))
+    is_due = api_keys.c.last_used.is_(None) | (api_keys.c.last_used <= write_time(now - USED_EVERY_NS))
     async with database.changing() as connection:
         noted = await connection.execute(
             update(api_keys).where(api_keys.c.id == key.id, is_due).values(last_used=write_time(now))
@@ -118,11 +117,16 @@ async def note_use(database: Database, key: ApiKey, *, now: int) -> bool:
     return noted.rowcount == 1
 
 
+def is_noted(key: ApiKey, *, now: int) -> bool:
+    """Say whether that a key is used was written down a moment ago."""
+    return key.last_used is not None and key.last_used > now - USED_EVERY_NS
+
+
 async def find_by_digest(connection: AsyncConnection, digest: str) -> ApiKey | None:
     """Find a key by its digest, though it may be revoked or over."""
     found = await connection.execute(select(api_keys).where(api_keys.c.digest == digest))
     row = found.one_or_none()
-    return None if row is None else _key(row)
+    return None if row is None else key_of(row)
 
 
 async def is_live(connection: AsyncConnection, identity: str, *, now: int) -> bool:
@@ -130,17 +134,18 @@ async def is_live(connection: AsyncConnection, identity: str, *, now: int) -> bo
     found = (await connection.execute(select(api_keys).where(api_keys.c.id == identity))).one_or_none()
     if found is None:
         return False
-    key = _key(found)
+    key = key_of(found)
     return key.revoked_at is None and now < key.expires
 
 
 async def read_page(connection: AsyncConnection, *, after: str = "", limit: int) -> tuple[ApiKey, ...]:
     """List keys in the order in which they were made, from behind an id."""
     found = await connection.execute(select(api_keys).where(api_keys.c.id > after).order_by(api_keys.c.id).limit(limit))
-    return tuple(_key(row) for row in found)
+    return tuple(key_of(row) for row in found)
 
 
-def _key(row: Row[Any]) -> ApiKey:
+def key_of(row: Row[Any]) -> ApiKey:
+    """Read a row."""
     return ApiKey(
         row.id,
         row.name,

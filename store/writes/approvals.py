@@ -135,14 +135,14 @@ async def read(connection: AsyncConnection, tenant: str, identity: str) -> Appro
     if row is None:
         return None
     said = await circumstances.read(connection, tenant, circumstances.APPROVAL, identity)
-    return replace(_approval(row), said=said)
+    return replace(approval_of(row), said=said)
 
 
 async def read_page(connection: AsyncConnection, tenant: str, *, after: str = "", limit: int) -> tuple[Approval, ...]:
     """List requests in the order in which they were made, from behind an id; the connection is of that tenant."""
     behind = where(approvals, tenant_id=tenant) & (approvals.c.id > after)
     found = await connection.execute(select(approvals).where(behind).order_by(approvals.c.id).limit(limit))
-    return tuple(_approval(row) for row in found)
+    return tuple(approval_of(row) for row in found)
 
 
 async def _pending(write: Write, identity: str) -> Approval:
@@ -164,7 +164,8 @@ async def _end(write: Write, approval: Approval, outcome: str) -> Approval:
     return replace(approval, decided_by=write.actor, decided_at=write.now, outcome=outcome)
 
 
-def _approval(row: Row[Any]) -> Approval:
+def approval_of(row: Row[Any]) -> Approval:
+    """Read a row, without how it was asked for."""
     return Approval(
         row.id,
         json.loads(row.change),

@@ -7,6 +7,9 @@ what is known of a person is kept for a time. So it is noted, in the write that 
 
 INVARIANT: nobody is cleared sooner than an hour after he was deleted. A write that did not see the deletion may leave a
 row in a tenant until it ends, and no write lasts as long.
+
+Who is cleared and forgotten keeps his row, without times: each is that of a write, whose row in the audit log has it,
+too, and names his pseudonym.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ from store.writes.rows import change, where
 from store.writes.standing import GROUP, Pair
 
 USER: Final = "user"
+#: In the place of a time that is not to be known any more.
+_ONCE: Final = ""
 #: So long after a deletion rows may still appear.
 APPEARING_NS: Final = 3600 * 1_000_000_000
 _NOTE: Final = text("""
@@ -42,11 +47,20 @@ async def mark_cleared(write: Write, who: Iterable[Pair]) -> None:
     """Note that no tenant has rows of these any more."""
     meant = tuple_(departures.c.type, departures.c.id).in_(list(who))
     await change(write, departures, meant & departures.c.cleared_at.is_(None), cleared_at=write_time(write.now))
+    await _blur(write, meant)
 
 
 async def mark_forgotten(write: Write, who: Pair) -> None:
     """Note that nothing says any more who it was."""
-    await change(write, departures, where(departures, type=who[0], id=who[1]), forgotten_at=write_time(write.now))
+    meant = where(departures, type=who[0], id=who[1])
+    await change(write, departures, meant, forgotten_at=_ONCE)
+    await _blur(write, meant)
+
+
+async def _blur(write: Write, meant: ColumnElement[bool]) -> None:
+    """Take the times of those away of whom nothing is to be done any more."""
+    is_done = departures.c.cleared_at.is_not(None) & departures.c.forgotten_at.is_not(None)
+    await change(write, departures, meant & is_done, deleted_at=_ONCE, cleared_at=_ONCE)
 
 
 # --- what is to be done ---------------------------------------------------------------------------------

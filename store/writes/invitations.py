@@ -135,7 +135,7 @@ async def accept(write: Write, token_digest: str, ref: str) -> Invitation:
     row = await find(write, invitations, tenant_id=write.owner, digest=token_digest)
     if row is None:
         raise refuse_absent("invitation by this token")
-    invitation = _invitation(row)
+    invitation = invitation_of(row)
     _refuse_closed(invitation)
     if write.now >= invitation.expires:
         raise RefusedError("over", "the invitation's time is over: ask for a new one")
@@ -150,7 +150,7 @@ async def withdraw(write: Write, identity: str) -> None:
     row = await find(write, invitations, tenant_id=write.owner, id=identity)
     if row is None:
         raise refuse_absent("such invitation")
-    _refuse_closed(_invitation(row))
+    _refuse_closed(invitation_of(row))
     await _close(write, row, withdrawn_at=write_time(write.now))
     write.record("invitation.withdrawn", invitation=identity, tenant=write.owner)
 
@@ -168,14 +168,14 @@ async def find_by_digest(connection: AsyncConnection, tenant: str, token_digest:
     own = where(invitations, tenant_id=tenant, digest=token_digest)
     found = await connection.execute(select(invitations).where(own))
     row = found.one_or_none()
-    return None if row is None else _invitation(row)
+    return None if row is None else invitation_of(row)
 
 
 async def read_page(connection: AsyncConnection, tenant: str, *, after: str = "", limit: int) -> tuple[Invitation, ...]:
     """List invitations in the order in which they were made, from behind an id."""
     behind = where(invitations, tenant_id=tenant) & (invitations.c.id > after)
     found = await connection.execute(select(invitations).where(behind).order_by(invitations.c.id).limit(limit))
-    return tuple(_invitation(row) for row in found)
+    return tuple(invitation_of(row) for row in found)
 
 
 async def _close(write: Write, row: Row[Any], **how: str) -> None:
@@ -208,7 +208,8 @@ async def _roles(write: Write, named: Iterable[tuple[str, str]]) -> list[dict[st
     return [{"role": role, "on": place} for role, place in pairs]
 
 
-def _invitation(row: Row[Any]) -> Invitation:
+def invitation_of(row: Row[Any]) -> Invitation:
+    """Read a row."""
     return Invitation(
         row.id,
         row.tenant_id,

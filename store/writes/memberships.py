@@ -3,8 +3,8 @@
 A link lets its holder in elsewhere for as long as he is a member at home, and a decision there must not look into his
 home: so the link repeats the membership, and whoever changes the one changes the other, in the same transaction. Links
 are shared by all tenants (stream g), memberships are not, and the tenant into which a link leads is to read in its own
-log what became of it. What a write must lock is therefore known only once it looks: `linked_with` says so beforehand,
-`NeedsSharedError` too late, and `Writer.run` then begins again.
+log what became of it. What a write must lock is therefore known only once it looks: `NeedsSharedError` says so, and who
+writes begins again with that.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.facts import ALWAYS, NEVER
 from store.changes import Write
-from store.database import Database
 from store.errors import RefusedError
-from store.streams import GLOBAL, principal_key
+from store.streams import GLOBAL, principal_key, stream_of
 from store.tables import assignments, group_members, links
 from store.tables import memberships as table
 from store.writes.periods import columns_of, said
@@ -30,33 +29,23 @@ from store.writes.standing import Pair, principal_of, refuse_absent, want_princi
 STATUSES: Final = ("active", "guest", "suspended")
 
 
-async def linked_with(database: Database, tenant: str, ref: str) -> frozenset[str]:
-    """Name the tenants into which a member of one has links. If there are any, a write to his membership must be
-    `shared`, and with these as `others`: their logs tell of it, too."""
-    kind, identity = principal_of(ref)
-    async with database.reading() as connection:
-        found = await connection.scalars(
-            select(links.c.tenant_id).where(where(links, home_id=tenant, type=kind, id=identity)).distinct()
-        )
-        return frozenset(found)
-
-
 async def put(write: Write, ref: str, status: str = "active", *, starts: int = ALWAYS, expires: int = NEVER) -> None:
     """Make a principal a member, or say anew as what he is one, and when.
 
     Raises:
-        NeedsSharedError: he has links from here, and the write is not shared.
+        NeedsSharedError: he has links from here, and the tenants into which they lead are not locked.
     """
     if status not in STATUSES:
         raise RefusedError("bad_status", f"a member is {', '.join(STATUSES)}")
     who = await want_principal(write, ref)
     row = {"status": status, **columns_of(starts, expires)}
     await _tell_links(write, who, row)
-    await remove(write, table, _of(write, who))
+    before = await remove(write, table, _of(write, who), "status")
     await add(write, table, tenant_id=write.owner, type=who[0], id=who[1], **row)
     await arrive(write, who)
     write.touch_own(principal_key(ref))
-    write.record("membership.put", principal=ref, tenant=write.owner, status=status, **said(starts, expires))
+    was = {"was": before[0].status} if before else {}
+    write.record("membership.put", principal=ref, tenant=write.owner, status=status, **was, **said(starts, expires))
 
 
 async def is_there(connection: AsyncConnection, tenant: str, ref: str) -> bool:
@@ -77,7 +66,8 @@ async def end(write: Write, ref: str, *, missing_ok: bool = False) -> None:
         NeedsSharedError: as above.
     """
     who = principal_of(ref)
-    if not await remove(write, table, _of(write, who)) and not missing_ok:
+    before = await remove(write, table, _of(write, who), "status")
+    if not before and not missing_ok:
         raise refuse_absent(f"membership of `{ref}` in `{write.owner}`")
     crossing = await cut(write, where(links, home_id=write.owner, type=who[0], id=who[1]))
     belonging = where(group_members, tenant_id=write.owner, type=who[0], id=who[1])
@@ -86,7 +76,9 @@ async def end(write: Write, ref: str, *, missing_ok: bool = False) -> None:
     await clear(write, who)
     await depart(write, [who])
     write.touch_own(principal_key(ref))
-    write.record("membership.ended", principal=ref, tenant=write.owner, groups=groups, roles=roles, links=crossing)
+    gone = {"groups": groups, "roles": roles, "links": crossing}
+    was = {"was": before[0].status} if before else {}
+    write.record("membership.ended", principal=ref, tenant=write.owner, **was, **gone)
 
 
 def _of(write: Write, who: Pair) -> Any:
@@ -104,4 +96,4 @@ async def _tell_links(write: Write, who: Pair, row: dict[str, Any]) -> None:
     ref = f"{who[0]}:{who[1]}"
     write.touch(GLOBAL, principal_key(ref))
     told = {"principal": ref, "home": write.owner, "status": row["status"]}
-    write.record("link.membership", GLOBAL, *write.locked(*targets), **told)
+    write.record("link.membership", GLOBAL, *map(stream_of, targets), **told)

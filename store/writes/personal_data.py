@@ -26,7 +26,7 @@ from store.pseudonyms import erase, persons_in, pseudonym, stand_ins
 from store.streams import GLOBAL
 from store.tables import erasures, personal_data, pseudonyms
 from store.times import read_time, write_time
-from store.writes import departures, idempotency
+from store.writes import departures, idempotency, tokens
 from store.writes.rows import add, change, find, has, remove, where
 from store.writes.standing import principal_of, refuse_absent, want_principal
 
@@ -147,13 +147,15 @@ async def finish_erasure(write: Write, identity: str, *, done_ok: bool = False) 
 
 
 async def forget(write: Write, ref: str) -> None:
-    """Forget a user who is deleted: what is known of him, what he was answered, and who stands behind his pseudonym.
+    """Forget a user who is deleted: what is known of him, what he was answered, which of his tokens were taken back,
+    and who stands behind his pseudonym. What tenants have of him is to be gone by then (`traces`).
 
     Raises:
         NeedsSharedError: what all tenants share is not locked.
     """
     await remove_all(write, ref)
     await idempotency.forget_actor(write, ref)
+    await tokens.forget(write, ref)
     await departures.mark_forgotten(write, principal_of(ref))
     await erase(write, ref)
 

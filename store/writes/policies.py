@@ -50,8 +50,8 @@ async def publish(write: Write, policy: str | None, *, after: int) -> Publicatio
     """
     if policy is not None and await find(write, policies, id=policy) is None:
         raise refuse_absent(f"policy `{policy}`")
-    n = await position(write.connection)
-    last = await publication_at(write.connection, n)
+    n = (await position(write.connection)).n
+    last = await publication_at(write.connection)
     if last.n != after:
         raise RefusedError("conflict", "another policy was published meanwhile: look, and ask again")
     if last.policy == policy:

@@ -15,13 +15,14 @@ from store.streams import GLOBAL, principal_key
 from store.tables import links, platform_members, presences, principals, system_assignments
 from store.writes import departures, memberships
 from store.writes.attributes import Attributes, canonical, names_of
+from store.writes.removal import cut
 from store.writes.rows import add, change, find, remove, where
 from store.writes.standing import principal_of, refuse_absent, take_name
 
 #: What a living one may be; `delete` makes the third status.
 STATUSES: Final = ("active", "suspended")
-#: What hangs on a principal in all tenants, and ends with him.
-_HELD: Final[Mapping[str, Table]] = {"groups": platform_members, "links": links, "roles": system_assignments}
+#: What hangs on a principal in all tenants, and ends with him, beside his links.
+_HELD: Final[Mapping[str, Table]] = {"groups": platform_members, "roles": system_assignments}
 
 
 async def make(write: Write, ref: str, *, status: str = "active", attributes: Attributes | None = None) -> None:
@@ -43,15 +44,15 @@ async def is_stored(connection: AsyncConnection, ref: str) -> bool:
 
 async def set_status(write: Write, ref: str, status: str) -> None:
     """Suspend a principal, or let him in again."""
-    who = await _living(write, ref)
+    who, was = await _living(write, ref)
     await change(write, principals, where(principals, **who), status=_checked(status))
     write.touch(GLOBAL, principal_key(ref))
-    write.record("principal.status", GLOBAL, principal=ref, status=status)
+    write.record("principal.status", GLOBAL, principal=ref, status=status, was=was)
 
 
 async def set_attributes(write: Write, ref: str, attributes: Attributes) -> None:
     """Put these attributes in the place of all that the principal had."""
-    who = await _living(write, ref)
+    who, _ = await _living(write, ref)
     await change(write, principals, where(principals, **who), attributes=canonical(attributes))
     write.touch(GLOBAL, principal_key(ref))
     write.record("principal.attributes", GLOBAL, principal=ref, attributes=names_of(attributes))
@@ -61,13 +62,17 @@ async def delete(write: Write, ref: str) -> None:
     """Delete a principal, for ever, with what he holds in all tenants; nobody reads his attributes again.
 
     The status alone denies him everywhere from here on. What he has in each tenant is removed by `leave_everything`.
+
+    Raises:
+        NeedsSharedError: he has links, and the tenants on both sides are not locked.
     """
-    who = await _living(write, ref)
-    gone = {name: len(await remove(write, table, where(table, **who))) for name, table in _HELD.items()}
+    who, was = await _living(write, ref)
+    gone = {"links": await cut(write, where(links, **who))}
+    gone |= {name: len(await remove(write, table, where(table, **who))) for name, table in _HELD.items()}
     await change(write, principals, where(principals, **who), status="deleted", attributes=canonical(None))
     write.touch(GLOBAL, principal_key(ref))
     await departures.note(write, [principal_of(ref)])
-    write.record("principal.deleted", GLOBAL, principal=ref, **gone)
+    write.record("principal.deleted", GLOBAL, principal=ref, was=was, **gone)
 
 
 async def leave_everything(writer: Writer, ref: str, *, actor: str = SYSTEM_ACTOR) -> int:
@@ -105,15 +110,15 @@ async def is_left_behind(connection: AsyncConnection, ref: str) -> bool:
     return (await connection.execute(select(presences.c.id).where(own).limit(1))).first() is not None
 
 
-async def _living(write: Write, ref: str) -> dict[str, str]:
-    """Return the key of a principal who is stored, and not deleted."""
+async def _living(write: Write, ref: str) -> tuple[dict[str, str], str]:
+    """Return the key of a principal who is stored, and not deleted, and his status."""
     kind, identity = principal_of(ref)
     row = await find(write, principals, type=kind, id=identity)
     if row is None:
         raise refuse_absent(f"{kind} `{identity}`")
     if row.status == "deleted":
         raise RefusedError("deleted", f"the {kind} `{identity}` is deleted, for ever")
-    return {"type": kind, "id": identity}
+    return {"type": kind, "id": identity}, row.status
 
 
 def _checked(status: str) -> str:

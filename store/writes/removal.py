@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import ColumnElement, select
 
 from store.changes import Write
-from store.streams import GLOBAL, principal_key, subject_key
+from store.streams import GLOBAL, principal_key, stream_of, subject_key
 from store.tables import assignments, links
 from store.writes.presence import depart
 from store.writes.rows import remove, where
@@ -30,10 +30,10 @@ async def strip(write: Write, condition: ColumnElement[bool]) -> int:
 
 
 async def cut(write: Write, condition: ColumnElement[bool]) -> int:
-    """Remove links; return how many. Of each both sides have it in their logs, where the write moves their streams.
+    """Remove links; return how many. Of each both sides have it in their logs.
 
     Raises:
-        NeedsSharedError: there are some, and what all tenants share is not locked; it names the other sides.
+        NeedsSharedError: there are some, and what all tenants share, or one of their sides, is not locked.
     """
     there = (await write.connection.execute(select(links).where(condition))).all()
     if not there:
@@ -41,7 +41,7 @@ async def cut(write: Write, condition: ColumnElement[bool]) -> int:
     write.want_shared({side for row in there for side in (row.home_id, row.tenant_id)})
     await remove(write, links, condition)
     for row in there:
-        ref, sides = written((row.type, row.id)), write.locked(row.home_id, row.tenant_id)
+        ref, sides = written((row.type, row.id)), (stream_of(row.home_id), stream_of(row.tenant_id))
         details = {"role": row.role, "on": written((row.place_type, row.place_id))}
         write.touch(GLOBAL, principal_key(ref))
         write.record("link.cut", GLOBAL, *sides, subject=ref, home=row.home_id, tenant=row.tenant_id, **details)

@@ -16,10 +16,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Table, exists, func, literal, or_, select, text, tuple_
+from sqlalchemy import ColumnElement, Table, delete, exists, func, literal, or_, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from store.changes import Write
+from store.changes import KEEP_NS, Write
+from store.database import Database
 from store.settling import HOUR_NS, SILENT_NS
 from store.streams import GLOBAL, principal_key, stream_of
 from store.tables import (
@@ -27,6 +28,8 @@ from store.tables import (
     OWNED,
     approvals,
     assignments,
+    blocked_tokens,
+    changes,
     circumstances,
     departures,
     group_members,
@@ -50,6 +53,8 @@ from store.writes.rows import change, remove
 
 #: So many rows of a kind a write sweeps.
 LIMIT: Final = 500
+#: So many rows of the log of changes are removed at a time; no other write waits for that.
+CHANGES_LIMIT: Final = 5000
 DAY_NS: Final = 86_400 * 1_000_000_000
 #: Days, as they are if nobody says otherwise.
 DEFAULTS: Final[Mapping[str, int]] = {"invitations": 90, "approvals": 365, "expired": 1, "deleted_users": 2557}
@@ -229,6 +234,10 @@ def _is_expired(table: Table) -> Due:
     return lambda cutoffs: _ended(table, "expires")(cutoffs.expired)
 
 
+def _is_old_block(cutoffs: Cutoffs) -> ColumnElement[bool]:
+    return _ended(blocked_tokens, "until")(cutoffs.expired)
+
+
 def _is_old_answer(cutoffs: Cutoffs) -> ColumnElement[bool]:
     return idempotency_keys.c.made <= write_time(cutoffs.now - idempotency.KEEP_NS)
 
@@ -257,6 +266,7 @@ SHARED: Final = (
         _is_expired(platform_members),
         _removing_of_principals(platform_members),
     ),
+    Broom("blocked_tokens", blocked_tokens, _is_old_block, _removing_of_principals(blocked_tokens)),
 )
 
 
@@ -287,6 +297,32 @@ async def sweep_links(write: Write, home: str, target: str, cutoffs: Cutoffs, *,
         write.touch(stream)
     write.record("retention.swept", GLOBAL, *sides, links=len(gone), home=home, tenant=target)
     return len(gone)
+
+
+# --- the log of changes -------------------------------------------------------------------------------
+
+
+async def count_changes(connection: AsyncConnection, now: int) -> int:
+    """Count rows of the log of changes that nobody follows any more."""
+    found = await connection.execute(select(func.count()).select_from(changes).where(_is_old_change(now)))
+    return int(found.scalar_one())
+
+
+async def remove_changes(database: Database, now: int, *, limit: int = CHANGES_LIMIT) -> int:
+    """Remove such rows, of all streams; return how many. Call again while it is `limit`.
+
+    Rows name persons, and a stream in which nothing happens would keep its last ones for ever. They are no facts: it is
+    no write, and moves no stream. Who follows and has seen none of them for so long sees a gap, and reads anew. Rows
+    that a write removes just now are passed over, so that neither waits for the other.
+    """
+    key = (changes.c.stream, changes.c.n)
+    some = select(*key).where(_is_old_change(now)).limit(limit).with_for_update(skip_locked=True)
+    async with database.changing() as connection:
+        return (await connection.execute(delete(changes).where(tuple_(*key).in_(some)))).rowcount
+
+
+def _is_old_change(now: int) -> ColumnElement[bool]:
+    return changes.c.at < write_time(now - KEEP_NS)
 
 
 # --- processes, and who waited for them ---------------------------------------------------------------

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from store.changes import Write
 from store.errors import RefusedError
 from store.ids import check_id
@@ -28,6 +31,11 @@ async def make(write: Write, *, status: str = "active", attributes: Attributes |
     write.record("tenant.made", GLOBAL, stream_of(name), tenant=name, status=status, attributes=names_of(attributes))
 
 
+async def status_of(connection: AsyncConnection, tenant: str) -> str | None:
+    """Say whether a tenant is active; None: there is none."""
+    return (await connection.execute(select(tenants.c.status).where(tenants.c.id == tenant))).scalar_one_or_none()
+
+
 async def set_status(write: Write, status: str) -> None:
     """Say whether the tenant is active. Deleted is for ever; nothing else is removed, since nobody gets in any more."""
     row = await find(write, tenants, id=write.owner)
@@ -37,7 +45,8 @@ async def set_status(write: Write, status: str) -> None:
         raise RefusedError("deleted", f"the tenant `{write.owner}` is deleted, for ever")
     write.touch(GLOBAL, tenant_key(write.owner))
     await change(write, tenants, where(tenants, id=write.owner), status=_checked(status))
-    write.record("tenant.status", GLOBAL, stream_of(write.owner), tenant=write.owner, status=status)
+    told = {"tenant": write.owner, "status": status, "was": row.status}
+    write.record("tenant.status", GLOBAL, stream_of(write.owner), **told)
 
 
 async def set_attributes(write: Write, attributes: Attributes) -> None:

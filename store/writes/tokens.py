@@ -1,13 +1,9 @@
-"""Tokens that count no more, before their own time is up (stream g).
+"""Tokens that count no more, before their own time is up (stream g). Blocks that are over go with `retention`.
 
 Whose they are need not be stored: the identity provider may be the only one who knows him.
 """
 
 from __future__ import annotations
-
-from typing import Final
-
-from sqlalchemy import select, tuple_
 
 from store.changes import Write
 from store.ids import check_id
@@ -16,9 +12,6 @@ from store.tables import blocked_tokens, token_horizons
 from store.times import read_time, write_time
 from store.writes.rows import add, find, remove, where
 from store.writes.standing import principal_of
-
-#: So many a sweep forgets at a time: fewer than the keys that a change can name.
-PRUNE_LIMIT: Final = 500
 
 
 async def block(write: Write, ref: str, jti: str, *, until: int, reason: str | None = None) -> int:
@@ -56,12 +49,10 @@ async def set_valid_after(write: Write, ref: str, moment: int) -> int:
     return read_time(latest)
 
 
-async def prune(write: Write, *, limit: int = PRUNE_LIMIT) -> int:
-    """Forget blocks of tokens that are too old to count anyway; return how many. Call again while it is `limit`."""
-    key = tuple_(blocked_tokens.c.type, blocked_tokens.c.id, blocked_tokens.c.jti)
-    past = blocked_tokens.c.until <= write_time(write.now)
-    some = select(blocked_tokens.c.type, blocked_tokens.c.id, blocked_tokens.c.jti).where(past).limit(limit)
-    rows = await remove(write, blocked_tokens, key.in_(some), "type", "id")
-    write.touch(GLOBAL, *(principal_key(f"{row.type}:{row.id}") for row in rows))
-    write.record("token.pruned", GLOBAL, tokens=len(rows))
-    return len(rows)
+async def forget(write: Write, ref: str) -> None:
+    """Forget which tokens of a principal count no more. He is deleted, so that none of them gives him anything."""
+    kind, identity = principal_of(ref)
+    own = {"type": kind, "id": identity}
+    gone = [await remove(write, table, where(table, **own)) for table in (blocked_tokens, token_horizons)]
+    if any(gone):
+        write.touch(GLOBAL, principal_key(ref))

@@ -288,7 +288,7 @@ class _Any(NamedTuple):
 def test_statements_behind_the_wall(function: Any, postgres_urls: StoreUrls) -> None:
     """On PostgreSQL a statement about a tenant shows nothing in a transaction of another, or of none."""
     given: dict[str, Any] = {"tenant": "acme", "kind": "user", "identity": CANARY, "named": _Any(), "name": CANARY}
-    given |= {"ref": f"folder:{CANARY}", "refs": [("folder", CANARY)], "names": [CANARY], "limit": 10}
+    given |= {"ref": f"folder:{CANARY}", "refs": [("folder", CANARY)], "names": [CANARY], "limit": 10, "now": 0}
     hints = get_type_hints(function)
     if "page" in hints:
         given["page"] = hints["page"]()

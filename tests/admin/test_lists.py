@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -13,21 +14,32 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from admin.api_keys import repository as api_keys
+from admin.api_keys.wire import KeyQuery
+from admin.approvals import repository as approvals
+from admin.approvals.wire import ApprovalQuery
 from admin.assignments import repository as assignments
 from admin.assignments.wire import AssignmentQuery, Named, read_id, write_id
 from admin.endpoints import ENDPOINTS
 from admin.errors import PublicError
 from admin.groups import repository as groups
 from admin.groups.wire import GroupQuery, MemberQuery
+from admin.invitations import repository as invitations
+from admin.invitations.wire import InvitationQuery
 from admin.links import repository as links
 from admin.links.wire import LinkQuery
 from admin.memberships import repository as memberships
 from admin.memberships.wire import MembershipQuery
 from admin.opaque import write_opaque
 from admin.paging import Page, PageQuery
+from admin.principals import repository as principals
+from admin.principals.wire import PrincipalQuery
 from admin.resources import repository as resources
 from admin.resources.wire import ResourceQuery
+from admin.tenants import repository as tenants
+from admin.tenants.wire import TenantQuery
 from admin.trees import Branch, grow
+from engine.values import show_time
 from store.database import Database
 from tests.admin.service import Asking, Said, World, make_world, token
 from tests.databases import StoreUrls, run
@@ -103,6 +115,13 @@ def ids(items: Sequence[dict[str, Any]]) -> list[str]:
         (f"{ACME}/resources?parent=project:p1", "id", ["folder:scans", "task:t1"]),
         (f"{ACME}/resources?parent=organization:acme&type=booking", "id", ["booking:b1", "booking:b2"]),
         (f"{ACME}/resources?parent=tenant:acme&prefix=project:p&sort=-id", "id", ["project:p2", "project:p1"]),
+        ("/users?prefix=a", "id", ["ann", "audrey"]),
+        ("/users?status=suspended", "id", ["sue"]),
+        ("/users?status=suspended&prefix=a", "id", []),
+        ("/users?prefix=a&sort=-id", "id", ["audrey", "ann"]),
+        ("/services?status=active", "id", ["billing"]),
+        ("/keys?revoked=false", "name", ["tests"]),
+        ("/keys?revoked=true", "name", []),
     ],
 )
 def test_a_list_holds_what_was_asked_for(play: Callable[[Play], Any], path: str, key: str, expected: list[str]) -> None:
@@ -144,6 +163,99 @@ def test_pages_by_end(play: Callable[[Play], Any]) -> None:
 
     assert soonest == ["user:u0", "user:u1", "user:u2", "user:u3", "user:u4"]
     assert latest == soonest[::-1]
+
+
+WEEK: Final = 7 * 86_400 * 1_000_000_000
+
+
+async def by_status(asking: Asking, path: str, statuses: Sequence[str], key: str) -> dict[str, list[str]]:
+    """Read a list by each status, in small pages, the other way round, and without."""
+    found = {}
+    for status in statuses:
+        found[status] = [each[key] for each in await pages(asking, f"{path}?status={status}", 1)]
+        back = [each[key] for each in await pages(asking, f"{path}?status={status}&sort=-made", 2)]
+        assert back == found[status][::-1]
+    return found | {"": [each[key] for each in await pages(asking, path, 2)]}
+
+
+def test_requests_for_approval_by_status(play: Callable[[Play], Any]) -> None:
+    """Each request for approval is in the list of its status alone, one that nobody decided in time in that of those;
+    and in that of its subject."""
+
+    async def ask(asking: Asking, who: str) -> str:
+        body = {"subject": f"user:{who}", "role": "admin", "on": "organization:acme"}
+        said = await asking.ask("POST", f"{ACME}/assignments", body, who=token("user:olga", "acme"))
+        assert said.status == 202, said
+        return f"{ACME}/approvals/{said.body['approval']}"
+
+    async def work(asking: Asking) -> tuple[dict[str, list[str]], list[str]]:
+        await ask(asking, "vic")
+        asking.ahead[0] += WEEK
+        await asking.ask("POST", f"{await ask(asking, 'bob')}/approve")
+        await asking.ask("POST", f"{await ask(asking, 'dan')}/refuse")
+        await asking.ask("DELETE", await ask(asking, "hal"))
+        asking.ahead[0] += WEEK // 2
+        await ask(asking, "vic")
+        await ask(asking, "cleo")
+        statuses = ("pending", "approved", "refused", "withdrawn", "over")
+        of_vic = await pages(asking, f"{ACME}/approvals?subject=user:vic&sort=-made", 1)
+        pending = await pages(asking, f"{ACME}/approvals?subject=user:vic&status=pending", 1)
+        assert of_vic[:1] == pending
+        return await by_status(asking, f"{ACME}/approvals", statuses, "subject"), ids(of_vic)
+
+    found, of_vic = play(work)
+
+    assert found == {
+        "pending": ["user:vic", "user:cleo"],
+        "approved": ["user:bob"],
+        "refused": ["user:dan"],
+        "withdrawn": ["user:hal"],
+        "over": ["user:vic"],
+        "": [f"user:{name}" for name in ("vic", "bob", "dan", "hal", "vic", "cleo")],
+    }
+    assert of_vic == sorted(of_vic, reverse=True)
+
+
+def test_invitations_by_status(play: Callable[[Play], Any]) -> None:
+    """Each invitation is in the list of its status alone; one whose time is over, however short, in that of those."""
+
+    async def invite(asking: Asking, **how: str) -> dict[str, Any]:
+        said = await asking.ask("POST", f"{ACME}/invitations", how)
+        assert said.status == 201, said
+        found: dict[str, Any] = said.body
+        return found
+
+    async def work(asking: Asking) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+        old = await invite(asking)
+        asking.ahead[0] += WEEK
+        short = await invite(asking, expires=show_time(time.time_ns() + asking.ahead[0] + WEEK // 4))
+        asking.ahead[0] += WEEK // 2
+        open_ = await invite(asking)
+        taken = await invite(asking)
+        accepted = await asking.ask("POST", "/invitations/accept", {"token": taken["token"]}, who=token("user:neo"))
+        assert accepted.status == 200, accepted
+        gone = await invite(asking)
+        await asking.ask("DELETE", f"{ACME}/invitations/{gone['id']}")
+        made = {"open": [open_], "accepted": [taken], "withdrawn": [gone], "over": [old, short]}
+        every = [old, short, open_, taken, gone]
+        expected = {status: ids(each) for status, each in made.items()} | {"": ids(every)}
+        return await by_status(asking, f"{ACME}/invitations", [*made], "id"), expected
+
+    found, expected = play(work)
+
+    assert found == expected
+
+
+def test_keys_that_were_revoked(play: Callable[[Play], Any]) -> None:
+    """A key that was revoked is in the list of those, and no more in that of the others."""
+
+    async def work(asking: Asking) -> list[list[str]]:
+        made = [await asking.ask("POST", "/keys", {"name": name, "scopes": ["audit"]}) for name in ("one", "two")]
+        await asking.ask("DELETE", f"/keys/{made[0].body['id']}")
+        queries = ("revoked=true", "revoked=false", "revoked=false&sort=-made", "")
+        return [[each["name"] for each in await pages(asking, f"/keys?{query}", 1)] for query in queries]
+
+    assert play(work) == [["one"], ["tests", "two"], ["two", "tests"], ["tests", "one", "two"]]
 
 
 @pytest.mark.parametrize(
@@ -367,8 +479,26 @@ FILL: Final = (
     "INSERT INTO group_nestings SELECT t, u, 'u' || lpad((i / 10)::text, 5, '0') FROM n WHERE i >= 10",
     "INSERT INTO group_members SELECT t, 'user', u, 'u00001', '', NULL FROM n",
     "INSERT INTO links SELECT 'user', u, 'home', t, 'project', 'p' || i % 100, 'project.viewer', '', ends FROM n",
+    # One every ten minutes, for ten weeks, as their ids say: the last thousand may still be open.
+    "CREATE TEMP TABLE made AS SELECT t, i, u, rare, lpad(to_hex(1790000000000 + i * 600000::bigint), 12, '0') AS h,"
+    " to_timestamp(1790000000 + i * 600 + 604800) AT TIME ZONE 'UTC' AS over FROM n",
+    'ALTER TABLE made ADD COLUMN id text COLLATE "C", ADD COLUMN ends text COLLATE "C"',
+    'UPDATE made SET ends = to_char(over, \'YYYY-MM-DD"T"HH24:MI:SS".000000000Z"\'),'
+    " id = substr(h, 1, 8) || '-' || substr(h, 9) || '-7000-8000-' || lpad(i::text, 12, '0')",
+    "INSERT INTO approvals SELECT t, id, '{}', 'user', u, 'project', 'p1', 'project.viewer', 'user:ann', '', ends,"
+    " NULL, NULL, CASE WHEN rare THEN 'refused' WHEN i % 2 = 1 THEN 'approved' END FROM made",
+    "INSERT INTO invitations SELECT t, id, id, NULL, NULL, '[]', 'active', 'user:ann', '', ends,"
+    " CASE WHEN NOT rare AND i % 2 = 1 THEN ends END, NULL, CASE WHEN rare THEN ends END FROM made",
+    "INSERT INTO api_keys SELECT id, 'n', 'p', id, '[]', '', 'key:x', NULL,"
+    " CASE WHEN NOT rare THEN ends END, NULL FROM made WHERE t = 'acme'",
+    "INSERT INTO principals SELECT 'user', u, CASE WHEN i % 500 = 7 THEN 'suspended' ELSE 'deleted' END,"
+    " '{}' FROM n WHERE t = 'acme'",
+    "INSERT INTO tenants SELECT 't' || i, CASE WHEN i % 500 = 7 THEN 'suspended' ELSE 'deleted' END FROM n"
+    " WHERE t = 'acme'",
     "ANALYZE",
 )
+#: The instant of the last of them.
+LAST: Final = (1_790_000_000 + 10_000 * 600) * 1_000_000_000
 Reads = Callable[[AsyncConnection, PageQuery], Awaitable[object]]
 SOON: Final = "2024-01-01T00:00:00Z"
 #: Each list, with what it may be cut down to, one by one.
@@ -410,14 +540,42 @@ COSTS: Final[dict[str, tuple[Reads, type[PageQuery], list[dict[str, Any]]]]] = {
         [{}, {"subject": "user:u00007"}, {"home": "home"}, {"on": "project:p3"}, {"prefix": "user:u000"},
          {"expires_before": SOON}],
     ),
+    "approvals": (
+        lambda on, page: approvals.list_page(on, "acme", page, LAST),  # type: ignore[arg-type]
+        ApprovalQuery,
+        [{}, *({"status": each} for each in ("pending", "approved", "refused", "withdrawn", "over")),
+         {"subject": "user:u00007"}, {"subject": "user:u00007", "status": "over"}],
+    ),
+    "invitations": (
+        lambda on, page: invitations.list_page(on, "acme", page, LAST),  # type: ignore[arg-type]
+        InvitationQuery,
+        [{}, *({"status": each} for each in ("open", "accepted", "withdrawn", "over"))],
+    ),
+    "keys": (
+        api_keys.list_page,  # type: ignore[dict-item]
+        KeyQuery,
+        [{}, {"revoked": "true"}, {"revoked": "false"}],
+    ),
+    "users": (
+        lambda on, page: principals.list_page(on, "user", page),  # type: ignore[arg-type]
+        PrincipalQuery,
+        [{}, {"status": "suspended"}, {"status": "deleted"}, {"prefix": "u000"}],
+    ),
+    "tenants": (
+        tenants.list_page,  # type: ignore[dict-item]
+        TenantQuery,
+        [{}, {"status": "suspended"}, {"prefix": "t99"}],
+    ),
 }  # fmt: skip
 
 
-def sorts(query: type[PageQuery], asked: dict[str, Any]) -> list[str]:
-    """All orders that go with a filter."""
-    said = query.model_json_schema()["properties"]["sort"]
+def sorts(query: type[PageQuery], asked: dict[str, Any]) -> list[dict[str, str]]:
+    """All orders that go with a filter, as words of the query; of a list that has one alone, none."""
+    said = query.model_json_schema()["properties"].get("sort")
+    if said is None:
+        return [{}]
     (words,) = [each["enum"] for each in said.get("anyOf", [said]) if "enum" in each]
-    return [each for each in words if "expires_before" not in asked or each.endswith("expires")]
+    return [{"sort": each} for each in words if "expires_before" not in asked or each.endswith("expires")]
 
 
 def scans(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -474,7 +632,7 @@ def test_a_page_is_found_by_an_index(postgres_urls: StoreUrls) -> None:
             for name, (read, query, filters) in COSTS.items():
                 for asked in filters:
                     for sort in sorts(query, asked):
-                        plans = await planned(connection, read, query.model_validate({**asked, "sort": sort}))
+                        plans = await planned(connection, read, query.model_validate({**asked, **sort}))
                         nodes = [scan["Node Type"] for plan in plans for scan in scans(plan)]
                         costs[f"{name} {asked} by {sort}"] = sum(map(looked_at, plans)), nodes
         await database.close()

@@ -63,8 +63,8 @@ def job(writer: Writer, now: int, **how: Any) -> Job:
 
 
 def counts(swept: Swept) -> dict[str, int]:
-    """Return what a run counted, without what is nothing, and without receipts: each run asks for one."""
-    said = swept.model_dump(exclude={"receipts"})
+    """Return what a run counted, without what is nothing, and without what each run leaves: receipts, and changes."""
+    said = swept.model_dump(exclude={"receipts", "changes"})
     return {name: found for name, found in said.items() if type(found) is int and found}
 
 

@@ -26,8 +26,9 @@ from sidecar.errors import PublicError
 from sidecar.freshness import StaleError
 from store.errors import UnavailableError
 from store.facts import NotLoadedError
+from store.streams import POLICIES as STREAM
 from tests.freshness.asking import Asking, Judged, Known
-from tests.freshness.fake_store import Draft, FakeStore, Restored
+from tests.freshness.fake_store import REFUSED, Draft, FakeStore, Restored
 from tests.freshness.loop import Gates, SteppedLoop
 from tests.freshness.oracle import FOREVER, Chronicle, ViolationError, are_one, shown
 from tests.freshness.process import Process
@@ -81,12 +82,13 @@ class World:
         self.loop = SteppedLoop()
         self.gates = Gates(self.loop)
         self.store = FakeStore()
-        self.chronicle = Chronicle()
+        self.chronicle = Chronicle(POLICIES)
         self.tally: Counter[str] = Counter()
         self.step = 0
         self.moves: list[Move] = []
         self.trace: deque[str] | None = deque(maxlen=TRACED) if is_traced else None
         self.max_grants = setting.max_grants
+        self.policies = POLICIES
         self.broken: ViolationError | None = None
         self.pending: set[asyncio.Task[None]] = set()
         self.tokens: deque[Known] = deque(maxlen=TOKENS)
@@ -234,7 +236,10 @@ class World:
             return True
         if self.loop.now - receipt.since_s <= self.setting.max_staleness_s:
             return False
-        gone = {each for each, _ in missing & receipt.given_up if each in state.given_up}
+        given_up = {(each, serial) for each, serial in missing & receipt.given_up if each in state.given_up}
+        if STREAM in receipt.streams and given_up != missing:
+            return False  # who refuses what is published goes on with what decided before
+        gone = {each for each, _ in given_up}
         if gone:
             self.store.unregister(gone)
             self.tally["removed"] += len(gone)
@@ -331,6 +336,8 @@ class World:
             tally["allowed"] += heard.said["decision"]
             tally["of the past"] += all(span.until < FOREVER for span in spans)
             tally["after an expiry"] += self.chronicle.is_of_time(heard, spans)
+            tally["by what is published"] += all(span.published not in (None, REFUSED) for span in spans)
+            tally["behind what is published"] += all(token.p < span.p for span in spans)
             tally["after restores"] += -1 < restored < heard.promises.seen
             tally["bound by receipts"] += bool(heard.settled or heard.promises.receipts)
             for demand in heard.demands:
@@ -353,6 +360,8 @@ class World:
             ViolationError: a question stays without an answer, or a receipt is not given.
         """
         self.make(("up",))
+        if self.store.state.published == REFUSED:
+            self.make(("write", ("publish", (0,)), False))
         for _ in range(2):
             self.make(("wait", keeper.RETRY_S))
             for number in range(len(self.processes)):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Final, Literal
 
 from engine.facts import Grant, MemberFact
 from store.answers import HISTORY, Change, Loaded, Moment, Polled
@@ -34,6 +34,8 @@ from tests.freshness.scene import LATER, TENANTS, Views, first_own, first_shared
 
 #: What a restore leaves of the names of the history: all, the store's, or neither.
 Restored = Literal["silent", "timeline", "renewed"]
+#: In the place of a published policy: one that no process can have.
+REFUSED: Final = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class State:
     """All that is stored, at one time.
 
     Args:
+        published: which of the checker's policies decides; None: each process has its own.
         processes: those that are registered, and which registration of all it is.
         given_up: those of them that are to register anew.
     """
@@ -51,6 +54,7 @@ class State:
     own: Mapping[str, Views]
     changes: Mapping[str, tuple[Change, ...]]
     waiting: Mapping[str, Mapping[str, int]]
+    published: int | None = None
     acks: frozenset[tuple[str, str]] = frozenset()
     processes: Mapping[str, int] = field(default_factory=dict)
     given_up: frozenset[str] = frozenset()
@@ -73,6 +77,7 @@ class Draft:
         self.state = state
         self.shared: dict[str, View] = dict(state.shared)
         self.own: dict[str, dict[str, View]] = {tenant: dict(views) for tenant, views in state.own.items()}
+        self.published = state.published
         self.touched: dict[str, set[str]] = {}
 
     def touch(self, stream: str, *keys: str) -> None:
@@ -112,6 +117,7 @@ class FakeStore:
         self.state = State(Moment(line), at, first_shared(), own, {}, {})
         self.past = [self.state]
         self._stood: dict[Position, Views] = {}
+        self._published: dict[Position, int | None] = {}
         self._remember()
 
     def _name(self, length: int) -> str:
@@ -131,6 +137,11 @@ class FakeStore:
         for stream, at in self.state.at.items():
             tenant = tenant_of(stream)
             self._stood[at] = self.state.own[tenant] if tenant is not None else self.state.shared
+        self._published[self.state.at[POLICIES]] = self.state.published
+
+    def published_at(self, at: Position) -> int | None:
+        """Say which policy decides where stream p stands."""
+        return self._published[at]
 
     def stood(self, at: Position) -> Views:
         """Return what was stored when a stream stood there. Heads are given once, so they tell the stream, too."""
@@ -154,7 +165,7 @@ class FakeStore:
         if receipt is not None:
             waiting = {**waiting, receipt: {stream: at[stream].n for stream in draft.touched}}
         made = replace(before, at=at, shared=draft.shared, own=draft.own, changes=changes, waiting=waiting)
-        return self._become(made)
+        return self._become(replace(made, published=draft.published))
 
     def restore(self, back: int, kind: Restored) -> State:
         """Go back some states, to go on from there with other facts."""

@@ -12,7 +12,8 @@ Not among them, since nothing finds it, is the lack of a check that says no only
 - a snapshot that is read for one answer is not too old (`StoreDecider._may_answer`): a time limit ends it before
 
 That facts are no younger than the load of a tenant that a poll did not ask for is hardly ever seen in random runs:
-`tests.sidecar.test_freshness` looks at it.
+`tests.sidecar.test_freshness` looks at it. It looks, too, at what is told of the policy that decides where a restore
+brought other publications, of which one cannot be had.
 """
 
 from __future__ import annotations
@@ -79,6 +80,8 @@ async def _joins_the_poll_under_way(freshness: Freshness) -> None:
     await asyncio.shield(running)
 
 
+_COUNTS: Final = "sidecar.freshness:Freshness._counts"
+_TOKEN: Final = "sidecar.freshness:Freshness.token"
 _ADVANCE: Final = "sidecar.freshness:Freshness._advance"
 _APPLY: Final = "sidecar.freshness:Freshness.apply"
 _BOUNDED: Final = "sidecar.views:StreamViews.forget_changes"
@@ -137,6 +140,18 @@ MISTAKES: Final = (
     _one("a token's tenant ignored", 3, _REACHED, "return all(", "return True or all("),
     _one("another line's token ignored", 3, _REACHED, "return is_polled and ", "return True or "),
     _one("age ignored", 1, _FRESH, "return ", "return True or "),
+    _one(
+        "a policy counts before it is had",
+        1,
+        _APPLY,
+        "    self.decided_by = self.policies.n",
+        "self.decided_by = self.policies.n",
+    ),
+    _one("receipts for what is not had", 1, _COUNTS, "self.decided_by if stream == POLICIES else ", ""),
+    _one("a token of what is not had", 1, _TOKEN, "self.decided_by, g, tenant", "self.policies.n, g, tenant"),
+    _one("demanded of what is not had", 1, _REACHED, "token.p > self.decided_by", "token.p > self.policies.n"),
+    _one("the policy before comes back", 1, _APPLY, "not self.is_fresh()", "False"),
+    _one("a policy that a snapshot is ahead of", 1, _MAY, " and private.at.get(POLICIES) == freshness.policies", ""),
     Mistake(
         "a standing kept past its time",
         1,

@@ -4,6 +4,8 @@ An answer names its state by a token. All times at which the store stood at just
 t are a few *spans*, mostly one; more where a restore let another history come to the same numbers. Laws are filters on
 spans, and an answer breaks the first law that leaves it none:
 
+    policy_is_of_its_revision  what decided is what was published at the p that it names, or a process's own where
+                             nothing was; it may stay behind what no process can have, and behind nothing else
     decision_is_a_cut        the numbers stood together, and the engine decides the same on those very facts, in memory
     expiry_is_exact          and at the very instant, not at one before something of them ended
     never_older_than_asked   the numbers are not below those that were demanded (`read_your_writes`: by who wrote them)
@@ -17,7 +19,7 @@ spans, and an answer breaks the first law that leaves it none:
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -26,10 +28,11 @@ from engine.policy import Facts
 from sidecar.wire import render_decision
 from store.streams import GLOBAL, POLICIES, Position, stream_of
 from store.tokens import Line, Token, tenant_digest
-from tests.freshness.fake_store import State
+from tests.freshness.fake_store import REFUSED, State
 from tests.freshness.scene import TENANTS, Asked, Views, ends, in_memory
 
 INVARIANTS: Final = (
+    "policy_is_of_its_revision",
     "decision_is_a_cut",
     "expiry_is_exact",
     "never_older_than_asked",
@@ -74,6 +77,12 @@ class Span:
     until: float = FOREVER
     until_s: float = FOREVER
     is_cut: bool = False
+    published: int | None = None
+
+    @property
+    def p(self) -> int:
+        """How far the published policies were."""
+        return self.at[1][POLICIES].n
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +129,16 @@ class Heard:
 
 
 class Chronicle:
-    """Which facts stood when."""
+    """Which facts stood when, and which of the policies decided then.
 
-    def __init__(self) -> None:
+    Args:
+        policies: those that may be published.
+    """
+
+    def __init__(self, policies: Sequence[Policy]) -> None:
+        self._policies = policies
+        self._published: dict[tuple[Line, int], set[int | None]] = {}
+        self._refused: dict[Key, list[Span]] = {}
         self._spans: dict[Key, list[Span]] = {}
         self._open: dict[str, tuple[Positions, Span]] = {}
         self._facts: dict[tuple[int, int, str, str, int], Facts] = {}
@@ -142,10 +158,13 @@ class Chronicle:
                 continue
             if known is not None:
                 known[1].until, known[1].until_s, known[1].is_cut = step, clock_s, is_restore
-            span = Span(at, tenant, state.shared, state.own.get(tenant, {}), step)
+            self._published.setdefault((token.line, token.p), set()).add(state.published)
+            span = Span(at, tenant, state.shared, state.own.get(tenant, {}), step, published=state.published)
             self._open[tenant] = at, span
             if token.tenant is not None or not tenant:
                 self._spans.setdefault(_key(token), []).append(span)
+                if state.published == REFUSED:
+                    self._refused.setdefault(_key(replace(token, p=0)), []).append(span)
 
     @property
     def restored(self) -> int:
@@ -153,7 +172,9 @@ class Chronicle:
         return self._restored[-1][0] if self._restored else -1
 
     def spans(self, token: Token) -> list[Span]:
-        return self._spans.get(_key(token), [])
+        """List the times of a state; also those at which something was published that no process can have."""
+        behind = self._refused.get(_key(replace(token, p=0)), [])
+        return [*self._spans.get(_key(token), []), *(span for span in behind if token.p < span.p)]
 
     def judge(self, heard: Heard) -> list[Span]:
         """Hold an answer against the laws; return what it may stand on.
@@ -189,6 +210,10 @@ class Chronicle:
         stood = self.spans(token)
         if not stood:
             raise ViolationError("decision_is_a_cut", f"{shown(token)} never stood together")
+        if not self._is_its_policy(heard.policy, token):
+            raise ViolationError(
+                "policy_is_of_its_revision", f"{shown(token)} was not decided by {heard.policy.digest}"
+            )
         said = _told(heard.said)
         expected = [_told(self._decide(heard, span, heard.now)) for span in stood]
         found = [span for span, other in zip(stood, expected, strict=True) if other == said]
@@ -196,6 +221,12 @@ class Chronicle:
             law = "expiry_is_exact" if any(self._was(said, heard, span) for span in stood) else "decision_is_a_cut"
             raise ViolationError(law, f"{shown(token)}: said {said}, but it is {expected[0]}")
         return found
+
+    def _is_its_policy(self, policy: Policy, token: Token) -> bool:
+        """Say whether a policy may decide at a revision: of 0, nobody knows which."""
+        published = self._published.get((token.line, token.p), {None})
+        allowed = [self._policies[each] for each in published if each is not None and each != REFUSED]
+        return None in published or any(each is policy for each in allowed)
 
     def _was(self, said: Mapping[str, Any], heard: Heard, span: Span) -> bool:
         """Say whether an answer was right before something ended."""

@@ -19,11 +19,12 @@ from sidecar.decision_id import DecisionIds
 from sidecar.keeper import Keeper
 from sidecar.readings import Loaded as LoadedPolicy
 from store.answers import Loaded, Polled
+from store.errors import UnavailableError
 from store.streams import NOWHERE, Position, tenant_of
 from store.tokens import Token
 from store.views import Wanted
 from tests.freshness import fake_store
-from tests.freshness.fake_store import FakeStore, State
+from tests.freshness.fake_store import REFUSED, FakeStore, State
 from tests.freshness.loop import Gates, SteppedLoop
 from tests.freshness.oracle import Promises, ViolationError
 from tests.freshness.scene import Asked
@@ -42,6 +43,9 @@ class Stage(Protocol):
     step: int
     tally: Counter[str]
     max_grants: int
+
+    @property
+    def policies(self) -> Sequence[Policy]: ...
 
     def say(self, *words: object) -> None: ...
 
@@ -184,6 +188,8 @@ class Process:
         self.promises = Promises()
         self.swept = -1
         self.recent: deque[Asked] = deque(maxlen=RECENT)
+        self.own = policy
+        self.published: int | None = None
         self.reader = FakeReader(stage, name)
         self.keeper = self._make_keeper(max_staleness_s)
         self.loaded = LoadedPolicy(policy, self.keeper.bind(policy), policy.digest)
@@ -197,7 +203,13 @@ class Process:
             "clock": self.stage.loop.time,
         }
         with patch.multiple(keeper, **fakes):
-            made = Keeper("", max_staleness_s=max_staleness_s, questioner=self._questioner, name=self.name)
+            made = Keeper(
+                "",
+                max_staleness_s=max_staleness_s,
+                questioner=self._questioner,
+                on_policies=self.prepare,
+                name=self.name,
+            )
         vars(made.freshness)["apply"] = self._watched(made.freshness.apply)
         return made
 
@@ -216,8 +228,28 @@ class Process:
     def _questioner(self) -> Any:
         return self.loaded.facts.questioner if hasattr(self, "loaded") else None
 
+    async def prepare(self, at: Position) -> Callable[[], None] | None:
+        """Make ready what is published, as `Policies` does it. Who cannot have it when he begins does not begin."""
+        which = self.stage.store.published_at(at)
+        if which != self.published:
+            await self.reader.call("policy").arrives("answer")
+        if which == REFUSED and self.keeper.freshness.line is None:
+            raise UnavailableError("it does not start")
+        return None if which == REFUSED else lambda: self._take(which)
+
+    def _take(self, which: int | None) -> None:
+        self.published = which
+        self._decide_by(self.own if which is None else self.stage.policies[which])
+
     def swap(self, policy: Policy) -> None:
-        """Decide by another policy from now on, as `Policies` does it."""
+        """Decide by another policy from now on, unless one is published."""
+        self.own = policy
+        if self.published is None:
+            self._decide_by(policy)
+
+    def _decide_by(self, policy: Policy) -> None:
+        if policy is self.loaded.policy:
+            return
         self.loaded = LoadedPolicy(policy, self.keeper.bind(policy), policy.digest)
 
     async def live(self) -> None:

@@ -50,6 +50,13 @@ def run() -> Run:
     return Run(Counter(told["tally"]), told["laws"])
 
 
+def test_policy_is_of_its_revision(run: Run) -> None:
+    """What decides is what was published at the revision that an answer names; who cannot have what was published next
+    names the one before, and goes on with the facts."""
+    assert run.lacks("by what is published", "behind what is published") == []
+    assert "policy_is_of_its_revision" not in run.laws, run.laws
+
+
 def test_decision_is_a_cut(run: Run) -> None:
     """An answer is what the engine says, in memory, of facts that stood together at the revision that it names."""
     assert run.lacks("real", "allowed", "probes", "writes", "overtaken loads", "from snapshots") == []

@@ -10,7 +10,7 @@ import pytest
 from engine import Policy
 from engine.source import Source
 from store.changes import Write
-from store.published import position, publication_at
+from store.published import publication_at
 from store.tokens import Token
 from store.writes import policies
 from tests.databases import StoreUrls
@@ -36,7 +36,7 @@ def keep(pen: Pen, text: str, *keys: object, version: int | None = None) -> str:
 
 def publishing(policy: str | None) -> Work:
     async def work(write: Write) -> None:
-        last = await publication_at(write.connection, await position(write.connection))
+        last = await publication_at(write.connection)
         await policies.publish(write, policy, after=last.n)
 
     return work

@@ -25,7 +25,7 @@ from store.streams import (
     tenant_key,
 )
 from store.views import GroupView, PrincipalView, ProfileView, ResourceView
-from tests.freshness.fake_store import Draft
+from tests.freshness.fake_store import REFUSED, Draft
 from tests.freshness.scene import (
     DEPARTMENTS,
     LATER,
@@ -215,8 +215,15 @@ def make_tenant(draft: Draft) -> None:
             draft.put_own(LATER, key, view)
 
 
-def publish(draft: Draft) -> None:
+def publish(draft: Draft, which: int | None) -> None:
+    """Let one of the policies decide; None: the processes' own."""
+    draft.published = which
     draft.touch(POLICIES, EVERYTHING)
+
+
+def upload(draft: Draft) -> None:
+    """Keep a policy: the stream moves, and the same one decides."""
+    draft.touch(POLICIES)
 
 
 def touch_all(draft: Draft) -> None:
@@ -228,7 +235,8 @@ _WRITES: Final[dict[str, Callable[..., None]]] = {
     each.__name__: each
     for each in (
         *(grant, revoke, member, join, nest, make, change, move, delete, custom, plan),
-        *(status, department, link, system, platform, platform_nest, tenant_status, make_tenant, publish, touch_all),
+        *(status, department, link, system, platform, platform_nest, tenant_status, make_tenant),
+        *(publish, upload, touch_all),
     )
 }
 
@@ -242,7 +250,7 @@ _OWN: Final = {
 _WEIGHTS: Final = {
     **{"grant": 24, "revoke": 18, "member": 10, "join": 10, "nest": 5, "make": 4, "change": 12, "move": 6, "delete": 1},
     **{"custom": 4, "plan": 3, "status": 6, "department": 5, "link": 6, "system": 2, "platform": 4},
-    **{"platform_nest": 3, "tenant_status": 2, "make_tenant": 1, "publish": 2, "touch_all": 1},
+    **{"platform_nest": 3, "tenant_status": 2, "make_tenant": 1, "publish": 3, "upload": 1, "touch_all": 1},
 }
 
 
@@ -313,6 +321,8 @@ def make_write(rng: Random, tenants: Sequence[str], now: int, second: int) -> Wr
             return name, (ref, rng.choice(PLATFORM), is_on)
         case "platform_nest":
             return name, (is_on,)
+        case "publish":
+            return name, (rng.choices((0, 1, None, REFUSED), (30, 40, 15, 15))[0],)
         case "tenant_status":
             return name, (tenant, "active" if rng.random() < 0.8 else "suspended")
         case _:

@@ -18,7 +18,7 @@ from sqlalchemy import insert, inspect, select, text
 from store import migrating
 from store.database import Database
 from store.errors import StoreError, UnavailableError, UnfitError
-from store.tables import memberships, meta, revisions, store, tenants
+from store.tables import OWNED, memberships, meta, revisions, store, tenants
 from store.times import read_time
 from tests.databases import Cluster, Postgres, StoreUrls, quiet, run, sqlite_urls
 
@@ -414,7 +414,7 @@ def test_the_wall_stands_after_down_was_refused(postgres_urls: StoreUrls) -> Non
     refused(migrating.down(postgres_urls.owner, report=pytest.fail))
 
     assert run(fetch(postgres_urls.owner, forced)) == before
-    assert len(before) == 11
+    assert len(before) == len(OWNED)
 
 
 def test_the_wall_stands_after_a_step_back(postgres_urls: StoreUrls, extend: Extend) -> None:

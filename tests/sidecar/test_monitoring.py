@@ -13,6 +13,8 @@ from typing import Any, cast
 import pytest
 import yaml
 
+from admin.endpoints import ENDPOINTS
+from admin.metrics import Metrics
 from sidecar.siblings import Siblings
 from tests.databases import sqlite_urls
 from tests.freshness.services import house, sidecar
@@ -62,9 +64,21 @@ def everything(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) 
     keys = cast(Any, SimpleNamespace(problem=None))
     with_redis = cast(Any, SimpleNamespace(**vars(asked.keeper) | {"redis": REDIS, "second": SECOND}))
     others = told(keeper=with_redis, keys=keys, siblings=meeting)
-    found = read(of_store)
-    series = {name: {**found.of(name), **others.of(name)} for name in {*found.series, *others.series}}
-    return Exposition(found.families | others.families, series)
+    all_ = (read(of_store), others, administration())
+    names = {name for each in all_ for name in each.series}
+    series = {name: {labels: n for each in all_ for labels, n in each.of(name).items()} for name in names}
+    return Exposition(frozenset().union(*(each.families for each in all_)), series)
+
+
+def administration() -> Exposition:
+    """What administration tells of, each thing counted once."""
+    metrics = Metrics(ENDPOINTS)
+    metrics.note_request("GET", "/admin/v1/tenants", 200, 0.1)
+    metrics.note_write("tenants")
+    metrics.note_refusal("no_assign")
+    metrics.note_stranger(is_limited=False)
+    metrics.note_statement(0.1)
+    return read(metrics.written().decode())
 
 
 @pytest.mark.parametrize("query", [*dashboard(), *alerts()])
@@ -105,7 +119,7 @@ def test_prometheus_finds_the_rules() -> None:
 
     found = [rule for group in rules["groups"] for rule in group["rules"]]
     assert [(DEPLOY / "prometheus" / name).is_file() for name in scrape["rule_files"]] == [True]
-    assert {each["job_name"] for each in scrape["scrape_configs"]} == {"bylaw"}
+    assert {each["job_name"] for each in scrape["scrape_configs"]} == {"bylaw", "bylaw-administration"}
     assert len({rule["alert"] for rule in found}) == len(found)
     assert {rule["labels"]["severity"] for rule in found} == {"page", "ticket"}
     assert all(rule["annotations"].keys() == {"summary", "description"} for rule in found)

@@ -172,7 +172,7 @@ def test_erasure_breaks_no_chain(store_urls: StoreUrls) -> None:
 
     async def scene() -> tuple[list[bool], object, Mapping[str, Break | None]]:
         async with inhabited(store_urls) as writer:
-            async with writer.write() as write:
+            async with writer.write(others=["acme", "globex"]) as write:
                 await principals.delete(write, "user:eve")
             async with writer.write() as write:
                 erased = await work(write)

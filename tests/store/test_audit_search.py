@@ -186,7 +186,7 @@ def test_who_was_erased_stays_a_pseudonym(store_urls: StoreUrls) -> None:
             before = await exported(writer, ACME)
             async with writer.write(tenant="acme") as write:
                 hidden = f"user:{await pseudonym(write, 'user:eve')}"
-            async with writer.write() as write:
+            async with writer.write(others=["acme", "globex"]) as write:
                 await principals.delete(write, "user:eve")
             async with writer.write() as write:
                 await erase(write, "user:eve")

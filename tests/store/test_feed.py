@@ -12,12 +12,13 @@ from engine import Policy
 from engine.facts_file import parse_document
 from store import tables
 from store.audit import export_page, head_of, verify_lines, verify_part
+from store.changes import KEEP_NS
 from store.feed import Change, read_changes
 from store.seed import seed
 from store.streams import GLOBAL, NOWHERE
 from store.writes import links, memberships, resources
 from tests.databases import StoreUrls, run
-from tests.store.worlds import inhabited, opened, rows_of
+from tests.store.worlds import NOW, inhabited, opened, rows_of
 
 STUDIO = Path(__file__).parents[2] / "policies" / "studio"
 Told = dict[str, list[str]]
@@ -143,16 +144,16 @@ def test_the_feed_is_whole_or_none(store_urls: StoreUrls) -> None:
             async with writer.database.reading("acme") as connection:
                 head = await head_of(connection, "t:acme")
                 assert head is not None
-                last = await read_changes(connection, "t:acme", after=head.n - 1, limit=9)
-                none = await read_changes(connection, "t:acme", after=head.n, limit=9)
-                page = await read_changes(connection, "t:acme", after=0, limit=1)
-                early = await read_changes(connection, "t:acme", after=head.n + 1, limit=9)
-                nowhere = await read_changes(connection, "t:nowhere", after=0, limit=9)
+                last = await read_changes(connection, "t:acme", after=head.n - 1, limit=9, now=NOW)
+                none = await read_changes(connection, "t:acme", after=head.n, limit=9, now=NOW)
+                page = await read_changes(connection, "t:acme", after=0, limit=1, now=NOW)
+                early = await read_changes(connection, "t:acme", after=head.n + 1, limit=9, now=NOW)
+                nowhere = await read_changes(connection, "t:nowhere", after=0, limit=9, now=NOW)
             async with writer.database.changing("acme") as connection:
                 c = tables.changes.c
                 await connection.execute(delete(tables.changes).where(c.stream == "t:acme", c.n == head.n - 1))
             async with writer.database.reading("acme") as connection:
-                gone = await read_changes(connection, "t:acme", after=head.n - 2, limit=9)
+                gone = await read_changes(connection, "t:acme", after=head.n - 2, limit=9, now=NOW)
             return [last, none, page, early, nowhere, gone]
 
     last, none, page, early, nowhere, gone = run(scene())
@@ -163,3 +164,22 @@ def test_the_feed_is_whole_or_none(store_urls: StoreUrls) -> None:
     assert page is not None
     assert ([change.n for change in page[0]], page[1]) == ([1], True)
     assert (early, nowhere, gone) == (None, None, None)
+
+
+def test_the_feed_goes_back_an_hour(store_urls: StoreUrls) -> None:
+    """What is older is gone though its row is still there; who needs none of it follows on."""
+
+    async def scene() -> list[Page]:
+        async with inhabited(store_urls) as writer, writer.database.reading("acme") as connection:
+            head = await head_of(connection, "t:acme")
+            assert head is not None
+            return [
+                await read_changes(connection, "t:acme", after=head.n - behind, limit=9, now=NOW + KEEP_NS + late)
+                for behind, late in ((1, 0), (1, 1), (0, 1))
+            ]
+
+    in_time, late, current = run(scene())
+
+    assert in_time is not None
+    assert len(in_time[0]) == 1
+    assert (late, current) == (None, ((), False))

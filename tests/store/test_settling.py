@@ -112,6 +112,30 @@ def test_the_bound_is_over(store_urls: StoreUrls) -> None:
     in_house(store_urls.admin, story)
 
 
+def test_time_alone_settles_no_publication(store_urls: StoreUrls) -> None:
+    """A process may refuse what is published and go on with the policy before: a write of stream p is settled once
+    each has acknowledged, or has been given up for longer than its bound."""
+
+    async def story(house: House) -> None:
+        async with house.writer.write(publishing=True) as write:
+            receipt = write.want_receipt()
+        await house.acknowledge("one")
+        found = [await house.look(receipt)]
+        house.now += 10 * BOUND_S
+        found.append(await house.look(receipt))
+
+        house.ahead_ns = SILENT_NS + 10**9
+        await house.write()  # gives up who was silent
+        found.append(await house.look(receipt))
+        house.now += BOUND_S + 1
+        found.append(await house.look(receipt))
+
+        assert found == [Settled(None, 1)] * 3 + [Settled("bound", 1)]
+        assert "two" not in await house.known()
+
+    in_house(store_urls.admin, story)
+
+
 def test_one_that_was_silent(store_urls: StoreUrls) -> None:
     """A process that was not seen for long is told so by its next poll, is waited for until its bound is over, and is
     forgotten then."""

@@ -281,7 +281,8 @@ def test_trees_of_tenants_are_apart(store_urls: StoreUrls) -> None:
                 lambda write: resources.move(write, "project:p1", None),
                 lambda write: resources.delete(write, "project:p1"),
             ]
-            codes = [await refusal(writer, step, tenant="acme", shared=True) for step in steps]
+            between = {"tenant": "acme", "shared": True, "others": ["globex"]}
+            codes = [await refusal(writer, step, **between) for step in steps]
             rows = (await rows_of(store_urls, "resources"))["resources"]
             return codes, {f"{row[0]} {row[2]}" for row in rows if not row[-1]}
 

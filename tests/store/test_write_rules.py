@@ -209,7 +209,7 @@ ENDS: list[tuple[dict[str, Any], Work, list[tuple[str, dict[str, Any], Work]]]] 
         ],
     ),
     (
-        {"tenant": "acme", "shared": True},
+        {"tenant": "acme", "shared": True, "others": ["globex"]},
         lambda w: resources.delete(w, "project:p1"),
         [
             ("taken", T, lambda w: resources.make(w, "project:p1")),
@@ -257,7 +257,7 @@ def test_who_comes_back_begins_anew(store_urls: StoreUrls) -> None:
             async with writer.write(tenant="acme") as write:
                 await memberships.end(write, "user:ann")
                 await memberships.put(write, "user:ann")
-            async with writer.write(tenant="globex", shared=True) as write:
+            async with writer.write(tenant="globex", shared=True, others=["acme"]) as write:
                 await memberships.end(write, "user:eve")
                 await memberships.put(write, "user:eve")
             held = await rows_of(store_urls, "assignments", "group_members")

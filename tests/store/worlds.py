@@ -48,6 +48,7 @@ from store.writes import (
     tenant_security,
     tenants,
     tokens,
+    traces,
 )
 from store.writes.rows import find
 from tests.databases import StoreUrls
@@ -220,6 +221,7 @@ _SHARED: dict[str, Any] = {"shared": True}
 _PUBLISHING: dict[str, Any] = {"publishing": True}
 _BOTH = {"tenant": "acme", "shared": True}
 _OVER = {"tenant": "globex", "shared": True, "others": ["acme"]}
+_INTO = {"tenant": "acme", "shared": True, "others": ["globex"]}
 _BETWEEN: dict[str, Any] = {"shared": True, "others": ["acme", "globex"]}
 #: A year later.
 _AFTER = retention.cutoffs_of(retention.DEFAULTS, NOW + 400 * DAY)
@@ -237,26 +239,26 @@ CASES = [
     _case(principals.make, "user:zoe", how=_SHARED, keys_g="principal:user:zoe"),
     _case(principals.set_status, "user:ann", "suspended", how=_SHARED, keys_g="principal:user:ann"),
     _case(principals.set_attributes, "user:ann", {"a": 1}, how=_SHARED, keys_g="principal:user:ann"),
-    _case(principals.delete, "user:eve", how=_SHARED, keys_g="principal:user:eve"),
+    _case(principals.delete, "user:eve", how=_BETWEEN, keys_g="principal:user:eve", keys_t="", keys_globex=""),
     _case(memberships.put, "user:ann", "guest", how=_ACME, keys_t="principal:user:ann"),
     Case(
         "memberships.put",
         lambda write: memberships.put(write, "user:eve", "guest"),
-        {"tenant": "globex", "shared": True},
-        {"g": {"principal:user:eve"}, "t:globex": {"principal:user:eve"}},
+        _OVER,
+        {"g": {"principal:user:eve"}, "t:globex": {"principal:user:eve"}, "t:acme": set()},
     ),
     _case(memberships.end, "user:ann", how=_ACME, keys_t="principal:user:ann principal:service:mail"),
     Case(
         "memberships.end",
         lambda write: memberships.end(write, "user:eve"),
-        {"tenant": "globex", "shared": True},
-        {"g": {"principal:user:eve"}, "t:globex": {"principal:user:eve"}},
+        _OVER,
+        {"g": {"principal:user:eve"}, "t:globex": {"principal:user:eve"}, "t:acme": set()},
     ),
     _case(groups.make, "d_team", how=_ACME, keys_t="group:d_team"),
     _case(groups.set_attributes, "a_team", {"a": 1}, how=_ACME, keys_t="group:a_team"),
     _case(groups.delete, "a_team", how=_ACME, keys_t="group:a_team principal:user:ann"),
     _case(groups.delete, "b_team", how=_ACME, keys_t="group:b_team group:a_team principal:service:mail"),
-    _case(groups.delete, "c_team", how=_BOTH, keys_t="group:c_team", keys_g="principal:user:eve"),
+    _case(groups.delete, "c_team", how=_INTO, keys_t="group:c_team", keys_g="principal:user:eve", keys_globex=""),
     _case(groups.nest, "b_team", "c_team", how=_ACME, keys_t="group:b_team"),
     _case(groups.unnest, "a_team", "b_team", how=_ACME, keys_t="group:a_team"),
     _case(groups.add_member, "b_team", "user:bob", how=_ACME, keys_t="principal:user:bob"),
@@ -273,9 +275,10 @@ CASES = [
     _case(
         resources.delete,
         "project:p1",
-        how=_BOTH,
+        how=_INTO,
         keys_t="resource:project:p1 resource:folder:f1 resource:task:t1 principal:user:ann group:a_team",
         keys_g="principal:user:eve",
+        keys_globex="",
     ),
     _case(
         links.make,
@@ -295,7 +298,7 @@ CASES = [
         "folder:f1",
         home="globex",
         target="acme",
-        how={"tenant": "acme", "shared": True, "others": ["globex"]},
+        how=_INTO,
         keys_g="principal:user:eve",
         keys_t="",
         keys_globex="",
@@ -315,7 +318,7 @@ CASES = [
     _case(platform_groups.delete, "staff", how=_SHARED, keys_g="group:staff group:crew"),
     _case(tokens.block, "user:ann", "j2", until=NOW + DAY, how=_SHARED, keys_g="principal:user:ann"),
     _case(tokens.set_valid_after, "user:ann", NOW, how=_SHARED, keys_g="principal:user:ann"),
-    _case(tokens.prune, how=_SHARED, keys_g="principal:user:eve"),
+    _case(tokens.forget, "user:eve", how=_SHARED, keys_g="principal:user:eve"),
     _case(callers.add, "shop", certificate="dns:s", tenants=["acme"], scopes=["check"], how=_SHARED, keys_g="callers"),
     _case(callers.remove, "mail", how=_SHARED, keys_g="callers"),
     _case(api_keys.make, new_key(), "shop", scopes=["facts", "tenant:acme"], how=_SHARED, keys_g=""),
@@ -338,9 +341,10 @@ CASES = [
     Case("personal_data.finish_erasure", _request_and_finish, _SHARED, {"g": set()}),
     _case(personal_data.forget, "user:ann", how=_SHARED, keys_g=""),
     _case(idempotency.forget_actor, "user:ann", how=_SHARED, keys_g=""),
+    _case(traces.veil, "user:ann", how=_ACME, keys_t="principal:service:mail"),
     _case(retention.put_periods, {"expired": 7}, how=_SHARED, keys_g=""),
     _case(retention.sweep, retention.OF_TENANT, _AFTER, how=_ACME, keys_t=""),
-    _case(retention.sweep, retention.SHARED, _AFTER, how=_SHARED, keys_g=""),
+    _case(retention.sweep, retention.SHARED, _AFTER, how=_SHARED, keys_g="principal:user:eve"),
     _case(retention.sweep_links, "globex", "acme", _AFTER, how=_BETWEEN, keys_g="", keys_t="", keys_globex=""),
 ]
 
