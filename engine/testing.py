@@ -6,7 +6,7 @@ be set up or asked fails too, and says why.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -112,8 +112,7 @@ def _missing(seen: Seen) -> Iterable[str]:
 
 @dataclass(slots=True)
 class TestRun:
-    """What came of all tests of a policy. `results`: each test's name, place, and its failures. `is_whole`: all of them
-    were run."""
+    """What came of all tests of a policy. `results`: each test's name, place, and its failures."""
 
     __test__ = False  # not for pytest
 
@@ -121,26 +120,20 @@ class TestRun:
     failures: list[Failure]
     coverage: Coverage
     results: list[tuple[nodes.TestNode, int, list[Failure]]] = field(default_factory=list)
-    is_whole: bool = True
 
     def as_json(self) -> dict[str, Any]:
         return {"passed": self.passed, "failures": [failure.as_json() for failure in self.failures]}
 
 
-def run_tests(policy: Policy, *, is_over: Callable[[], bool] = lambda: False) -> TestRun:
-    """Run all `test` blocks of a policy, each in a world of its own, at one instant.
-
-    Args:
-        is_over: asked before each expectation; says that no more are to be run.
-    """
+def run_tests(policy: Policy) -> TestRun:
+    """Run all `test` blocks of a policy, each in a world of its own, at one instant."""
     run = TestRun(0, [], Coverage(policy.model))
     now = policy.clock()
     for test in sorted(policy.model.tests, key=lambda node: (node.span.source.name, node.span.start)):
-        passed, failures = _Runner(policy, test, run.coverage, now).run(is_over)
+        passed, failures = _Runner(policy, test, run.coverage, now).run()
         run.passed += passed
         run.failures += failures
         run.results.append((test, passed, failures))
-    run.is_whole = not is_over()
     return run
 
 
@@ -162,9 +155,7 @@ class _Runner:
         self.coverage = coverage
         self.now = now
 
-    def run(self, is_over: Callable[[], bool]) -> tuple[int, list[Failure]]:
-        if is_over():
-            return 0, []
+    def run(self) -> tuple[int, list[Failure]]:
         try:
             self.world = World(self.model, self.test.statements)
         except FixtureError as error:
@@ -177,8 +168,6 @@ class _Runner:
                 statement, nodes.AskNode | nodes.RouteAskNode | nodes.ResourceSearchNode | nodes.SubjectSearchNode
             ):
                 continue
-            if is_over():
-                break
             try:
                 self.expect(statement)
                 passed += 1

@@ -124,7 +124,11 @@ class StoreDecider:
             model = self._loaded().policy.model
             tenants = {IMPLICIT_TENANT} if not model.has_tenant else {name for one in asked for name in voices(one)}
             await self._freshness.reach(tokens, tenants)
-            return await self._answer(attempt, asked)
+            history = self._freshness.since().history
+            said = await self._answer(attempt, asked)
+            if self._freshness.since().history != history:
+                raise StaleError  # what was reached was lost meanwhile
+            return said
         except StaleError as error:
             raise PublicError(503, "stale", "the facts asked for cannot be had in time") from error
 

@@ -179,7 +179,7 @@ def _policy(policies: Policies) -> Iterator[Metric]:
     )
     yield GaugeMetricFamily(
         "bylaw_policy_degraded",
-        "1: what lies on disk is not what decides, since it cannot be loaded",
+        "1: what is published, or lies on disk, is not what decides, since it cannot be loaded",
         value=float(policies.problem is not None),
     )
     digest = policies.loaded.policy.digest if policies.is_loaded else ""

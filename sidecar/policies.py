@@ -349,7 +349,8 @@ def _as_problem(error: Exception) -> BylawError:
 def _told(loaded: Loaded, before: Loaded | None, origin: str | None) -> str:
     """Tell a person what was loaded."""
     published = "" if origin is None else f", published as {origin}"
-    text = f"loaded policy {loaded.policy.digest}{published}, facts {loaded.facts.revision}"
+    facts = f", facts {loaded.facts.revision}" if loaded.facts.revision else ""
+    text = f"loaded policy {loaded.policy.digest}{published}{facts}"
     if loaded.lock is not None:
         return f"{text}, version {loaded.lock.version}{' (rollback)' if loaded.lock.rollback else ''}"
     if before is not None and before.lock is not None and origin is None:

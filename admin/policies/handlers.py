@@ -41,19 +41,17 @@ MAX_BODY: Final = 8 << 20
 
 async def lint_policy(ask: Ask) -> Answer:
     wanted: Files = ask.body
-    found = await asyncio.to_thread(service.lint, service.sources_of(wanted.files))
-    is_clean = all(each.severity != "error" for each in found)
-    return Answer(Linted(clean=is_clean, diagnostics=service.shown(found)))
+    return Answer(await service.lint(service.sources_of(wanted.files)))
 
 
 async def upload_policy(ask: Ask) -> Answer:
     new: NewPolicy = ask.body
     sources = service.sources_of(new.files)
     lock = service.lock_of(new.lock, sources)
-    policy, tests = await asyncio.to_thread(service.prove, sources)
+    proof = await service.prove(sources)
     async with changing(ask, publishing=True) as changed:
-        made = await policies.upload(changed.write, sources, lock, digest=policy.digest, note=new.note)
-    said = Uploaded(id=made, digest=policy.digest, tests=tests, diagnostics=service.shown(policy.diagnostics))
+        made = await policies.upload(changed.write, sources, lock, digest=proof.digest, note=new.note)
+    said = Uploaded(id=made, digest=proof.digest, tests=proof.tests, diagnostics=proof.findings)
     return changed.answer(said, location=f"/policies/{made}")
 
 

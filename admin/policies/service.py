@@ -1,28 +1,41 @@
-"""What makes a policy one that may be kept, and one that may decide. All of it computes: it runs in a thread."""
+"""What makes a policy one that may be kept, and one that may decide. What takes long is done elsewhere: `proof`."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-import time
+import sys
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
 
 from admin.errors import PublicError, bad_request
-from admin.policies.wire import Finding
-from engine import BylawError, Policy, PolicyError
+from admin.policies import proof
+from admin.policies.wire import Finding, Linted
+from engine import BylawError, PolicyError
 from engine.bundle import check_files, check_version, fault_of, parse_lock, write_lock
-from engine.diagnostics import Diagnostic
-from engine.fixtures import check_tests
-from engine.loading import compile_sources
 from engine.source import Source
-from engine.testing import run_tests
 
-#: More findings, or tests that fail, than these are only counted.
-MAX_TOLD: Final = 100
 #: Most that compiling may take of a processor: as long no process that decides takes in what changes.
 COMPILE_S: Final = 2.0
-#: Most that the tests of a policy may take together.
-TESTS_S: Final = 10.0
+#: So long it is waited for who looks at a policy.
+LOOK_S: Final = 60.0
+
+#: Of each loop, since one that waits in a loop belongs to it.
+_turns: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]] = WeakKeyDictionary()
+
+
+class Proof(NamedTuple):
+    """What is known of a policy that may be kept.
+
+    Args:
+        tests: how many expectations held: all that there are.
+    """
+
+    digest: str
+    tests: int
+    findings: list[Finding]
 
 
 def sources_of(files: Mapping[str, str]) -> tuple[Source, ...]:
@@ -37,37 +50,56 @@ def sources_of(files: Mapping[str, str]) -> tuple[Source, ...]:
     return tuple(Source(name, text) for name, text in sorted(files.items()))
 
 
-def lint(sources: tuple[Source, ...]) -> list[Diagnostic]:
-    """Find mistakes in a policy, and in its tests."""
-    model, found = compile_sources(sources)
-    return found if model is None else [*found, *check_tests(model)]
+async def lint(sources: Iterable[Source]) -> Linted:
+    """Find mistakes in a policy, and in its tests.
+
+    Raises:
+        PublicError: that takes too long.
+    """
+    return Linted.model_validate(await _look("lint", sources))
 
 
-def prove(sources: tuple[Source, ...]) -> tuple[Policy, int]:
-    """Compile a policy and run its tests; return it, and how many of their expectations held.
+async def prove(sources: Iterable[Source]) -> Proof:
+    """Compile a policy and run its tests.
 
     Raises:
         PublicError: it has errors, or a test fails; or it takes too long to find out.
     """
-    began = time.thread_time()
-    try:
-        policy = Policy.of(sources)
-    except PolicyError as error:
-        raise refused(error, status=400) from error
-    took_s = time.thread_time() - began
-    if took_s > COMPILE_S:
-        said = f"compiling the policy takes {took_s:.1f} s, and every process would stand still for as long: at most "
-        raise PublicError(400, "too_slow", f"{said}{COMPILE_S:g} s are allowed; make it smaller")
-    end = time.thread_time() + TESTS_S
-    outcome = run_tests(policy, is_over=lambda: time.thread_time() > end)
-    if not outcome.is_whole:
-        raise PublicError(400, "too_slow", f"the policy's own tests take longer than {TESTS_S:g} s: make them fewer")
-    if outcome.failures:
-        failures = [each.as_json() for each in outcome.failures[:MAX_TOLD]]
-        first = outcome.failures[0]
-        said = f"of the policy's own tests {len(outcome.failures)} fail, the first at {first.span.at}: {first.message}"
-        raise PublicError(400, "tests_failed", said, details={"failures": failures})
-    return policy, outcome.passed
+    found = await _look("prove", sources)
+    if "error" in found:
+        raise PublicError(400, found["error"], found["message"], details={"diagnostics": found["diagnostics"]})
+    if found["failed"]:
+        said = f"of the policy's own tests {found['failed']} fail, the first at {found['first']}"
+        raise PublicError(400, "tests_failed", said, details={"failures": found["failures"]})
+    if found["compiled_s"] > COMPILE_S:
+        took = (
+            f"compiling the policy takes {found['compiled_s']:.1f} s, and every process would stand still for as long"
+        )
+        raise PublicError(400, "too_slow", f"{took}: at most {COMPILE_S:g} s are allowed; make it smaller")
+    return Proof(found["digest"], found["passed"], [Finding.model_validate(each) for each in found["diagnostics"]])
+
+
+async def _look(way: str, sources: Iterable[Source]) -> dict[str, Any]:
+    """Have a process look at a policy, one at a time. It is given no settings: there are secrets in them."""
+    sent = json.dumps([[source.name, source.text] for source in sources]).encode()
+    async with _turns.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(1)):
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", proof.__name__, way), stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env={}
+        )
+        try:
+            async with asyncio.timeout(LOOK_S):
+                told, _ = await child.communicate(sent)
+        except TimeoutError:
+            told = b""
+        finally:
+            if child.returncode is None:
+                child.kill()
+                await child.wait()
+    if child.returncode != 0 or not told:
+        said = f"looking at the policy takes more than {proof.MAX_CPU_S} s, or too much memory: make it smaller"
+        raise PublicError(400, "too_slow", said)
+    found: dict[str, Any] = json.loads(told)
+    return found
 
 
 def check_follows(lock: bytes | None, earlier: Iterable[str]) -> None:
@@ -97,12 +129,7 @@ def lock_of(said: Mapping[str, Any] | None, sources: tuple[Source, ...]) -> byte
     return write_lock(lock)
 
 
-def shown(found: Iterable[Diagnostic]) -> list[Finding]:
-    """Write findings as an answer has them."""
-    return [Finding.model_validate(each.as_json()) for each in list(found)[:MAX_TOLD]]
-
-
 def refused(error: BylawError, *, status: int = 409) -> PublicError:
     """Make the error of a policy that may not be kept, or not decide."""
-    found = [each.model_dump() for each in shown(error.diagnostics)]
+    found = [each.as_json() for each in error.diagnostics[: proof.MAX_TOLD]]
     return PublicError(status, error.code, error.message, details={"diagnostics": found} if found else None)

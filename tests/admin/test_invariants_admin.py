@@ -121,6 +121,7 @@ async def _plant(asking: Asking) -> None:
         ("/resources", {"id": "folder:nested", "parent": f"folder:{CANARY}"}),
         ("/assignments", {"subject": f"user:{CANARY}", "role": "reader", "on": f"folder:{CANARY}"}),
         ("/custom-roles", {"name": CANARY, "on": "org", "can": ["folder.read"]}),
+        ("/invitations", {"roles": [{"role": "reader", "on": f"folder:{CANARY}"}]}),
     ):
         said = await asking.ask("POST", base + path, body)
         assert said.status == 201, said

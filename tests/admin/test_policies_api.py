@@ -5,15 +5,24 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
+from admin import serving
+from admin.policies import service
+from admin.services import Services
 from engine.bundle import build, write_lock
 from engine.source import Source
+from store.published import publication_at
 from store.signatures import parse_public_keys, sign
+from store.streams import Position
+from store.writes import policies
 from tests.admin.service import Asking, World, make_world, token
 from tests.sidecar.test_bundles import OTHERS, OUR_KEY, OURS
 
@@ -185,6 +194,106 @@ def test_versions_of_bundles_go_forward(play: Callable[[Play], Any]) -> None:
     assert answers[1].body["error"] == "version_lower"
 
 
+def test_who_missed_a_bundle_takes_the_next(play: Callable[[Play], Any]) -> None:
+    """A bundle is held to all that were published: a process may have seen any of them last, and is to take it."""
+
+    async def talk(asking: Asking) -> list[Any]:
+        fifth = await uploaded(asking, lock=bundle(TEXT, 5))
+        third = await uploaded(asking, CLOSED, lock=bundle(CLOSED, 3, rollback=True))
+        fourth = await uploaded(asking, REWORDED, lock=bundle(REWORDED, 4))
+        return [await published(asking, each) for each in (fifth, third, fourth)]
+
+    answers = play(talk)
+
+    assert [each.status for each in answers] == [200, 200, 409]
+    assert answers[2].body["error"] == "version_lower"
+
+
+def test_what_cannot_decide_is_not_gone_back_to(play: Callable[[Play], Any]) -> None:
+    """Nothing is withdrawn where the directory has nothing to decide by, nor where nothing is published."""
+
+    async def talk(asking: Asking) -> list[Any]:
+        nothing = await asking.ask("DELETE", "/policies/published")
+        await published(asking, await uploaded(asking))
+        return [nothing, await asking.ask("DELETE", "/policies/published")]
+
+    answers = play(talk)
+
+    assert [(each.status, each.body["error"]) for each in answers] == [(409, "conflict"), (409, "unreadable")]
+
+
+@pytest.mark.parametrize("bound", ["COMPILE_S", "LOOK_S"])
+def test_what_takes_too_long_is_not_kept(
+    play: Callable[[Play], Any], monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    """A policy that takes long to compile would hold up every process; one that nobody is done with is given up."""
+    monkeypatch.setattr(service, bound, 0.0)
+
+    said = play(lambda asking: asking.ask("POST", "/policies", {"files": {"studio.bylaw": TEXT}}))
+
+    assert (said.status, said.body["error"]) == (400, "too_slow")
+
+
+@pytest.mark.parametrize(("seconds", "memory"), [(1, 2 << 30), (30, 1 << 20)])
+def test_who_looks_at_a_policy_ends_at_his_bounds(seconds: int, memory: int) -> None:
+    """Who looks at a policy that takes too long, or too much memory, ends by himself, whoever waits for him."""
+    roles = "".join(f"role r{n} on organization is r{n + 1} {{ can read }}\n" for n in range(20_000))
+    text = "tenant organization { actions read }\nprincipal user\n" + roles + "role r20000 on organization\n"
+    bounded = f"from admin.policies import proof; proof.MAX_CPU_S, proof.MAX_BYTES = {seconds}, {memory}; proof.main()"
+
+    done = subprocess.run(
+        [sys.executable, "-c", bounded, "lint"],
+        input=json.dumps([["a.bylaw", text]]).encode(),
+        capture_output=True,
+        check=False,
+    )
+
+    assert done.stdout == b""
+    assert done.returncode == (-signal.SIGKILL if seconds == 1 else 1), done.stderr
+
+
+def test_many_who_go_back_at_once(play: Callable[[Play], Any]) -> None:
+    """More who go back than there are connections all get an answer."""
+
+    async def talk(asking: Asking) -> set[int]:
+        first, second = await uploaded(asking), await uploaded(asking, CLOSED)
+        for each in (first, second):
+            await published(asking, each)
+        back = [asking.ask("POST", "/policies/rollback", {"to": first}) for _ in range(12)]
+        return {each.status for each in await asyncio.gather(*back)}
+
+    assert play(talk) == {200, 409}
+
+
+def test_a_policy_that_is_published_meanwhile(play: Callable[[Play], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an end user asks is not answered by the policy before from facts that stand beside the next one; what he
+    writes is judged by the next one."""
+    before = serving._catch_up
+
+    async def talk(asking: Asking) -> list[tuple[int, str]]:
+        closed, opened = await uploaded(asking, CLOSED), await uploaded(asking)
+
+        def meanwhile(policy: str) -> None:
+            async def catch_up(services: Services, actor: Any) -> None:
+                await before(services, actor)
+                monkeypatch.setattr(serving, "_catch_up", before)
+                async with services.writer.write(publishing=True) as write:
+                    now = await publication_at(write.connection)
+                    await policies.publish(write, policy, after=now.n)
+
+            monkeypatch.setattr(serving, "_catch_up", catch_up)
+
+        meanwhile(closed)
+        read = await asking.ask("GET", "/tenants/acme", who=MANAGER)
+        meanwhile(opened)
+        await asking.ask("GET", "/policies")
+        meanwhile(closed)
+        written = await asking.ask("PATCH", "/tenants/acme", {"attributes": {}}, who=MANAGER)
+        return [(each.status, each.body["error"]) for each in (read, written)]
+
+    assert play(talk) == [(503, "no_policy"), (403, "rule")]
+
+
 def test_only_what_our_key_signed_is_published(play: Callable[[Play], Any]) -> None:
     """With a key set, a policy that it did not sign is not published."""
 
@@ -205,8 +314,8 @@ def test_of_two_who_publish_one_does(play: Callable[[Play], Any]) -> None:
     """Of publications at the same time one is made; the others are told to look again."""
 
     async def talk(asking: Asking) -> list[int]:
-        policies = [await uploaded(asking, TEXT + f"# {number}\n") for number in range(6)]
-        answers = await asyncio.gather(*(published(asking, each) for each in policies))
+        made = [await uploaded(asking, TEXT + f"# {number}\n") for number in range(6)]
+        answers = await asyncio.gather(*(published(asking, each) for each in made))
         listed = await asking.ask("GET", "/policies/publications")
         done = [each for each in answers if each.status == 200]
         assert len(listed.body["items"]) == len(done)
@@ -223,7 +332,7 @@ def test_who_cannot_load_a_publication_lets_no_end_user_do_anything(play: Callab
         ours = await uploaded(asking, REWORDED, lock=bundle(REWORDED, 2))
         assert (await published(asking, theirs)).status == 200
         asking.policies._policy_keys = parse_public_keys(OUR_KEY)
-        asking.policies.at = -1  # as if it had just been started
+        asking.policies.at = Position(-1, "")  # as if it had just been started
         asking.policies.origin = None
         found = [
             (await asking.ask("GET", "/tenants/acme", who=MANAGER)).status,

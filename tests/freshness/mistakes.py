@@ -151,7 +151,7 @@ MISTAKES: Final = (
     _one("a token of what is not had", 1, _TOKEN, "self.decided_by, g, tenant", "self.policies.n, g, tenant"),
     _one("demanded of what is not had", 1, _REACHED, "token.p > self.decided_by", "token.p > self.policies.n"),
     _one("the policy before comes back", 1, _APPLY, "not self.is_fresh()", "False"),
-    _one("a policy that a snapshot is ahead of", 1, _MAY, " and private.at.get(POLICIES) == freshness.policies", ""),
+    _one("a policy that a snapshot is ahead of", 8, _MAY, " and private.at.get(POLICIES) == freshness.policies", ""),
     Mistake(
         "a standing kept past its time",
         1,

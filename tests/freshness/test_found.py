@@ -100,3 +100,27 @@ def test_who_was_removed_answers_no_more() -> None:
 
     assert world.broken is None, world.trace
     assert (world.tally["removed"], world.tally["settled"]) == (1, 2)
+
+
+def test_what_was_reached_may_be_lost() -> None:
+    """A check waited for a load, after it had found that what it demanded was applied here. Meanwhile that was undone
+    by a restore, and it was answered from before."""
+    touch = "write", ("touch_all", ())
+    asked = Asked("corp", "user:cyd", "update", "project:p2")
+    moves: list[Move] = [
+        (*touch, True),
+        *gates(*POLL, "register.request", "register.answer", *POLL, "ack.request"),
+        ("restore", 3, "silent"),
+        *gates("ack.answer", *POLL),
+        ("ask", 0, (asked,), ()),
+        *gates("register.request", "load.begin", "load.answer", "poll.request"),
+        (*touch, False),
+        ("ask", 0, (asked,), (1,)),
+        *gates("poll.answer"),
+    ]
+
+    with quiet():
+        world = replay(CALM, moves, is_finished=True, is_traced=True)
+
+    assert world.broken is None, world.trace
+    assert world.tally["stale with tokens"] == 1
