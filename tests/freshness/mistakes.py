@@ -11,9 +11,9 @@ Not among them, since nothing finds it, is the lack of a check that says no only
   began before a poll that was applied since, which is asked, too
 - a snapshot that is read for one answer is not too old (`StoreDecider._may_answer`): a time limit ends it before
 
-That facts are no younger than the load of a tenant that a poll did not ask for is hardly ever seen in random runs:
-`tests.sidecar.test_freshness` looks at it. It looks, too, at what is told of the policy that decides where a restore
-brought other publications, of which one cannot be had.
+That facts are no younger than the load of a tenant that a poll did not ask for, or that a load took into use, is hardly
+ever seen in random runs: `tests.sidecar.test_freshness` looks at it. It looks, too, at what is told of the policy that
+decides where a restore brought other publications, of which one cannot be had.
 """
 
 from __future__ import annotations
@@ -97,7 +97,6 @@ _SENT: Final = "sidecar.freshness:Freshness._poll_once"
 _TAKE: Final = "sidecar.loader:Loader._take_into_use"
 _UNASKED: Final = "sidecar.freshness:Freshness._judge_unasked"
 _REMEMBER: Final = "sidecar.freshness:Freshness._remember"
-_ADOPT: Final = "sidecar.freshness:Freshness.adopt"
 _MAY_SHOW: Final = "sidecar.freshness:Freshness.may_show"
 _SHOWN: Final = "sidecar.freshness:Freshness._shown"
 _WHOLE: Final = "sidecar.freshness:_is_whole"
@@ -126,7 +125,6 @@ MISTAKES: Final = (
     _one("adopted apart", 1, _TAKE, "is_apart or ", ""),
     _one("adopted from the past", 1, _SHOWN, 'self.cache.shown(tenant or "")', "-1"),
     _one("adopted from a lost history", 1, _MAY_SHOW, "since.history == self._histories and ", ""),
-    _one("as young as the last poll", 3, _ADOPT, "min(self.confirmed, since.clock)", "self.confirmed"),
     _one("unasked tenants stay", 7, _UNASKED, "is_moved or before is not None", "False"),
     _one("acknowledged for whoever comes", 7, _REMEMBER, "self.cache.show(tenant, n)", "pass"),
     _one("heads ignored", 3, _FOLLOWS, " or (at.n == before.n and at.head != before.head)", ""),
