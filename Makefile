@@ -36,9 +36,10 @@ help:  ## say what can be made (the default)
 run: $(RUN)  ## start everything in one process over the example studio, to try it out; its store is bylaw.db
 	$(BIN)/bylaw dev --policies policies/studio
 
-# A process for each processor, a file of tests at a time: what one file shares is made once.
+# A process for each processor, a file of tests at a time, in their order: what one file shares is made once, and the
+# longest are not left for the end.
 test: $(DEV)  ## run the tests; ARGS="-k wall" goes to pytest
-	$(BIN)/pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile $(ARGS)
+	$(BIN)/pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(DEV)  ## look for mistakes in the code, its layout and the shipped policies
 	$(BIN)/ruff check .

@@ -175,7 +175,7 @@ class StoreDecider:
 
     async def _answer_from_snapshots(self, attempt: Callable[[Loaded], T], asked: Sequence[Asked]) -> T:
         """Read all that an attempt needs for it alone: one snapshot for each tenant."""
-        since = self._freshness.since()
+        since, epoch = self._freshness.since(), self._freshness.epoch
         private = Private()
         policy = self._loaded().policy
         wanted: dict[str, Wanted] = {}
@@ -189,8 +189,9 @@ class StoreDecider:
                     private.take(tenant, await gather(self._snapshots, tenant, keys, more, private))
         except (StoreError, TimeoutError) as error:
             raise StaleError from error
-        if not self._may_answer(private, since):
-            raise StaleError
+        may_be_undone = self._freshness.epoch != epoch and self._freshness.is_behind(private.at)
+        if may_be_undone or not self._may_answer(private, since):
+            raise StaleError  # a poll since then knew less: perhaps a restore was in between
         loaded = self._loaded()
         p = self._freshness.decided_by
         facts = BoundFacts(

@@ -297,6 +297,10 @@ class Freshness:
         """Say whether a state that a load saw is no older than what this process has shown, or acknowledged."""
         return since.history == self._histories and all(each.n >= self._shown(stream) for stream, each in at.items())
 
+    def is_behind(self, at: Mapping[str, Position]) -> bool:
+        """Say whether a state is ahead of what this process has shown, or acknowledged."""
+        return any(each.n > self._shown(stream) for stream, each in at.items())
+
     def _shown(self, stream: str) -> int:
         tenant = tenant_of(stream)
         return self._position(stream).n if self._is_held(stream) else self.cache.shown(tenant or "")
