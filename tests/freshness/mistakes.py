@@ -86,6 +86,7 @@ _ADVANCE: Final = "sidecar.freshness:Freshness._advance"
 _APPLY: Final = "sidecar.freshness:Freshness.apply"
 _BOUNDED: Final = "sidecar.views:StreamViews.forget_changes"
 _CURRENT: Final = "sidecar.views:StreamViews.is_current"
+_FALLBACK: Final = "sidecar.decider:StoreDecider._answer_from_snapshots"
 _FOLLOWS: Final = "sidecar.freshness:_follows"
 _FRESH: Final = "sidecar.freshness:Freshness.is_fresh"
 _MAY: Final = "sidecar.decider:StoreDecider._may_answer"
@@ -127,12 +128,13 @@ MISTAKES: Final = (
     _one("adopted from a lost history", 1, _MAY_SHOW, "since.history == self._histories and ", ""),
     _one("unasked tenants stay", 7, _UNASKED, "is_moved or before is not None", "False"),
     _one("acknowledged for whoever comes", 7, _REMEMBER, "self.cache.show(tenant, n)", "pass"),
-    _one("heads ignored", 3, _FOLLOWS, " or (at.n == before.n and at.head != before.head)", ""),
+    _one("heads ignored", 1, _FOLLOWS, " or (at.n == before.n and at.head != before.head)", ""),
     _one("heads before ignored", 4, _FOLLOWS, " or changes[0].before == before.head", " or True"),
     _one("heads of loads ignored", 7, _PASSED, "stream.head_at(at.n) == at.head", "at.n <= stream.at.n"),
     _one("gap ignored", 5, _WHOLE, "return [", "return True or ["),
     _one("snapshot not compared", 6, _MAY, "freshness.may_show(private.at, since)", "True"),
-    _one("snapshots of two states", 10, _MAY, "private.is_one and", ""),
+    _one("a snapshot that was undone", 2, _FALLBACK, "may_be_undone or ", ""),
+    _one("snapshots of two states", 8, _MAY, "private.is_one and", ""),
     _one("receipt without registration", 1, _APPLY, "if not self.is_registered:", "if False:"),
     _one("a replica believed", 6, _APPLY, "if self.is_replica:", "if False:"),
     _one("a token's tenant ignored", 3, _REACHED, "return all(", "return True or all("),
@@ -145,10 +147,10 @@ MISTAKES: Final = (
         "    self.decided_by = self.policies.n",
         "self.decided_by = self.policies.n",
     ),
-    _one("receipts for what is not had", 1, _COUNTS, "self.decided_by if stream == POLICIES else ", ""),
+    _one("receipts for what is not had", 7, _COUNTS, "self.decided_by if stream == POLICIES else ", ""),
     _one("a token of what is not had", 1, _TOKEN, "self.decided_by, g, tenant", "self.policies.n, g, tenant"),
     _one("demanded of what is not had", 1, _REACHED, "token.p > self.decided_by", "token.p > self.policies.n"),
-    _one("the policy before comes back", 1, _APPLY, "not self.is_fresh()", "False"),
+    _one("the policy before comes back", 7, _APPLY, "not self.is_fresh()", "False"),
     _one("a policy that a snapshot is ahead of", 8, _MAY, " and private.at.get(POLICIES) == freshness.policies", ""),
     Mistake(
         "a standing kept past its time",
